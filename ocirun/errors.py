@@ -1,0 +1,112 @@
+"""The exception tree, and nothing else.
+
+Every failure that a user can see is one of these classes. They carry facts
+(which step, which JSON pointer, which syscall, which errno), never rendered
+text: `ocirun.cli.render` turns them into a message, and `exit_code` is the one
+table of exit statuses. This module is on the path of every hot command: it
+imports nothing.
+"""
+
+
+class OcirunError(Exception):
+    """Base of all errors that ocirun raises on purpose.
+
+    Attributes:
+        message: one line, what failed; no trailing period.
+        step: what was being done, in the words of `ocirun explain`; "" if none.
+        pointer: JSON pointer (RFC 6901) of the property of config.json that
+            asked for it; "" if none.
+        syscall: name of the failing call with its symbolic arguments; "" if none.
+        errno: error number of the kernel; 0 if none.
+        path: file or directory concerned; "" if none.
+        kernel: the kernel's own words (file system context log); "" if none.
+        hint: what the user can do about it; "" if unknown.
+        bundle: directory whose config.json the pointer speaks of; "" if none.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: str = "",
+        pointer: str = "",
+        syscall: str = "",
+        errno: int = 0,
+        path: str = "",
+        kernel: str = "",
+        hint: str = "",
+        bundle: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.step = step
+        self.pointer = pointer
+        self.syscall = syscall
+        self.errno = errno
+        self.path = path
+        self.kernel = kernel
+        self.hint = hint
+        self.bundle = bundle
+
+
+class UsageError(OcirunError):
+    """The call itself is wrong: a bad id, options that exclude each other."""
+
+
+class InvalidJSON(OcirunError):
+    """A document is not JSON. `line` and `column` count from 1."""
+
+    def __init__(self, message: str, *, line: int, column: int, path: str = "") -> None:
+        super().__init__(message, path=path)
+        self.line = line
+        self.column = column
+
+
+class BundleError(OcirunError):
+    """The bundle cannot be read: no directory, no config.json, no rootfs."""
+
+
+class InvalidConfig(OcirunError):
+    """config.json breaks the specification. `findings` holds every error found."""
+
+    def __init__(self, message: str, findings: "tuple[object, ...]" = (), **facts: str) -> None:
+        super().__init__(message, **facts)  # type: ignore[arg-type]
+        self.findings = findings
+
+
+class Unsupported(OcirunError):
+    """config.json asks for something that this version cannot do. Never skipped."""
+
+
+class StepFailed(OcirunError):
+    """A step of the plan failed: the kernel said no."""
+
+
+class HookFailed(OcirunError):
+    """A hook of the bundle failed or ran out of time."""
+
+
+class CommandNotFound(OcirunError):
+    """process.args[0] cannot be executed in the container."""
+
+
+class NotFound(OcirunError):
+    """No container of that id ("container does not exist")."""
+
+
+class AlreadyExists(OcirunError):
+    """A container of that id exists already."""
+
+
+class WrongStatus(OcirunError):
+    """The container is not in a state in which the operation is allowed."""
+
+
+class StateError(OcirunError):
+    """The record of a container cannot be read or written."""
+
+
+class ImageError(OcirunError):
+    """An image cannot be imported, found or removed."""
