@@ -1,0 +1,1 @@
+"""Pure code from (spec, host facts) to a Plan. Nothing here touches the system."""

@@ -1,0 +1,1 @@
+"""The operations of the runtime, one module each, seen from the parent's side."""
