@@ -1,0 +1,37 @@
+"""`create ID`: prepare a container that then waits for `start`."""
+
+import typer
+
+from ocirun.cli import hot
+from ocirun.cli.commands import common
+from ocirun.cli.gostyle import Command
+
+
+def create(
+    ctx: typer.Context,
+    id: common.ContainerId,
+    bundle: common.Bundle = ".",
+    pid_file: common.PidFile = "",
+    console_socket: common.ConsoleSocket = "",
+    no_pivot: common.NoPivot = False,
+    no_new_keyring: common.NoNewKeyring = False,
+    preserve_fds: common.PreserveFds = 0,
+    pidfd_socket: common.PidfdSocket = "",
+) -> int:
+    """Create a container from a bundle; its process waits for [b]start[/]."""
+    return hot.create(
+        ctx.obj,
+        id=id,
+        bundle=bundle,
+        pid_file=pid_file,
+        console_socket=console_socket,
+        no_pivot=no_pivot,
+        no_new_keyring=no_new_keyring,
+        preserve_fds=preserve_fds,
+        pidfd_socket=pidfd_socket,
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("create", cls=Command)(create)

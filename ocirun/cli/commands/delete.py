@@ -1,0 +1,25 @@
+"""`delete ID`: remove what a container has left."""
+
+from typing import Annotated
+
+import typer
+
+from ocirun.cli import hot
+from ocirun.cli.commands import common
+from ocirun.cli.gostyle import Command
+
+
+def delete(
+    ctx: typer.Context,
+    id: common.ContainerId,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Kill it first; a missing one is no error.")
+    ] = False,
+) -> int:
+    """Delete a stopped container and everything that belongs to it."""
+    return hot.delete(ctx.obj, id=id, force=force)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("delete", cls=Command)(delete)

@@ -1,0 +1,17 @@
+"""`start ID`: let a created container's process begin."""
+
+import typer
+
+from ocirun.cli import hot
+from ocirun.cli.commands import common
+from ocirun.cli.gostyle import Command
+
+
+def start(ctx: typer.Context, id: common.ContainerId) -> int:
+    """Run the process of a created container."""
+    return hot.start(ctx.obj, id=id)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("start", cls=Command)(start)

@@ -1,0 +1,17 @@
+"""`state ID`: what a container is doing, as JSON."""
+
+import typer
+
+from ocirun.cli import hot
+from ocirun.cli.commands import common
+from ocirun.cli.gostyle import Command
+
+
+def state(ctx: typer.Context, id: common.ContainerId) -> int:
+    """Print the state of a container as JSON."""
+    return hot.state(ctx.obj, id=id)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("state", cls=Command)(state)

@@ -1,0 +1,173 @@
+"""What the hot commands do: call the api, print the answer. On the hot path.
+
+Both ways of reading the command line end here: `ocirun.cli.quick` and, through
+`ocirun.cli.commands`, Typer. Every function takes the global options and the
+command's own values, and returns the exit status. Errors pass through.
+"""
+
+from ocirun.cli import log
+from ocirun.cli.options import Options
+from ocirun.cli.output import emit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocirun.api import ContainerInfo, Runtime
+
+
+def open_runtime(options: Options) -> "Runtime":
+    """Return the api's Runtime for these global options."""
+    from ocirun.api import Runtime
+
+    return Runtime(
+        options.root,
+        systemd_cgroup=options.systemd_cgroup,
+        cgroup_manager=options.cgroup_manager,
+        rootless=options.rootless,
+        debug=log.debug if options.debug else None,
+    )
+
+
+def create(
+    options: Options,
+    *,
+    id: str,
+    bundle: str,
+    pid_file: str,
+    console_socket: str,
+    no_pivot: bool,
+    no_new_keyring: bool,
+    preserve_fds: int,
+    pidfd_socket: str,
+) -> int:
+    """Create a container that waits for start."""
+    open_runtime(options).create(
+        id,
+        bundle,
+        pid_file=pid_file,
+        console_socket=console_socket,
+        no_pivot=no_pivot,
+        no_new_keyring=no_new_keyring,
+        preserve_fds=preserve_fds,
+        pidfd_socket=pidfd_socket,
+    )
+    return 0
+
+
+def run(
+    options: Options,
+    *,
+    id: str,
+    bundle: str,
+    pid_file: str,
+    console_socket: str,
+    detach: bool,
+    keep: bool,
+    no_pivot: bool,
+    no_new_keyring: bool,
+    no_subreaper: bool,
+    preserve_fds: int,
+    pidfd_socket: str,
+) -> int:
+    """Run a container to its end; return its exit status (0 when detached)."""
+    return open_runtime(options).run(
+        id,
+        bundle,
+        pid_file=pid_file,
+        console_socket=console_socket,
+        detach=detach,
+        keep=keep,
+        no_pivot=no_pivot,
+        no_new_keyring=no_new_keyring,
+        no_subreaper=no_subreaper,
+        preserve_fds=preserve_fds,
+        pidfd_socket=pidfd_socket,
+    )
+
+
+def start(options: Options, *, id: str) -> int:
+    """Start a created container."""
+    open_runtime(options).get(id).start()
+    return 0
+
+
+def state(options: Options, *, id: str) -> int:
+    """Print the state of a container as JSON, indented as runc does."""
+    emit(to_json(open_runtime(options).get(id).state()) + "\n")
+    return 0
+
+
+def kill(options: Options, *, id: str, signal: str, all_: bool) -> int:
+    """Send a signal, by name or number, to a container."""
+    open_runtime(options).get(id).kill(signal, all=all_)
+    return 0
+
+
+def delete(options: Options, *, id: str, force: bool) -> int:
+    """Delete a container."""
+    open_runtime(options).delete(id, force=force)
+    return 0
+
+
+def list_containers(options: Options, *, format: str, quiet: bool) -> int:
+    """Print the containers as a table, as JSON, or only their ids."""
+    infos = open_runtime(options).list()
+    if quiet:
+        emit("".join(f"{info.id}\n" for info in infos))
+    elif format == "json":
+        from ocirun.spec.fastjson import dumps
+
+        emit(dumps([_info_dict(info) for info in infos]) + "\n")
+    else:
+        emit(_table(infos))
+    return 0
+
+
+def _info_dict(info: "ContainerInfo") -> "dict[str, object]":
+    return {
+        "id": info.id,
+        "pid": info.pid,
+        "status": info.status,
+        "bundle": info.bundle,
+        "created": info.created,
+        "owner": info.owner,
+        "annotations": info.annotations,
+    }
+
+
+def _table(infos: "list[ContainerInfo]") -> str:
+    """Align columns as runc does: three spaces between them, at least 12 wide."""
+    rows = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
+    for info in infos:
+        rows.append((info.id, str(info.pid), info.status, info.bundle, info.created, info.owner))
+    widths = [max(12, 3 + max(len(row[i]) for row in rows)) for i in range(6)]
+    lines = []
+    for row in rows:
+        line = "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append(line.rstrip() + "\n")
+    return "".join(lines)
+
+
+def to_json(value: object, indent: str = "\n") -> str:
+    """Write a value as JSON, indented by two spaces as runc does."""
+    from ocirun.spec.fastjson import dumps
+
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = [f"{dumps(key)}: {to_json(item, inner)}" for key, item in value.items()]
+        return "{" + inner + ("," + inner).join(items) + indent + "}"
+    if isinstance(value, (list, tuple)) and value:
+        return "[" + inner + ("," + inner).join(to_json(x, inner) for x in value) + indent + "]"
+    return dumps(value)
+
+
+COMMANDS: "dict[str, Callable[..., int]]" = {
+    "create": create,
+    "start": start,
+    "state": state,
+    "kill": kill,
+    "delete": delete,
+    "run": run,
+    "list": list_containers,
+}
