@@ -5,12 +5,10 @@
 
 VERSION = "0.1.0"
 SPEC_VERSION = "1.3.0"
+COMMIT = "unknown"
+"""Commit of the source; tools/install.py writes it into the copy that it installs."""
 
 
-def commit() -> str:
-    """Return the commit that this copy was installed from, or "unknown"."""
-    try:
-        from ocirun._build import COMMIT  # written by tools/install.py
-    except ImportError:
-        return "unknown"
-    return str(COMMIT)
+def version_text() -> str:
+    """Return what `--version` prints: Docker looks for "version" and "commit:" in it."""
+    return f"ocirun version {VERSION}\ncommit: {COMMIT}\nspec: {SPEC_VERSION}\n"

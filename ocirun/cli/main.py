@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from ocirun.cli import commands, log
+from ocirun.cli import commands
 from ocirun.cli.gostyle import Group
+from ocirun.cli.log import setup
 from ocirun.cli.options import Options
-from ocirun.version import SPEC_VERSION, VERSION, commit
+from ocirun.cli.output import emit
+from ocirun.version import version_text
 
 app = typer.Typer(
     name="ocirun",
@@ -21,18 +23,14 @@ app = typer.Typer(
     help="Run containers from OCI bundles, and explain what is done and why.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def version_text() -> str:
-    """Return what `--version` prints: Docker looks for "version" and "commit:" in it."""
-    return f"ocirun version {VERSION}\ncommit: {commit()}\nspec: {SPEC_VERSION}\n"
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(version_text(), nl=False)
+        emit(version_text())
         raise typer.Exit
 
 
@@ -48,9 +46,9 @@ def global_options(
             show_default=False,
         ),
     ] = "",
-    log_file: Annotated[
+    log: Annotated[
         str,
-        typer.Option("--log", metavar="FILE", help="Append errors to FILE.", show_default=False),
+        typer.Option(metavar="FILE", help="Append errors to FILE.", show_default=False),
     ] = "",
     log_format: Annotated[
         Literal["text", "json"], typer.Option(help="Format of errors: lines of text or JSON.")
@@ -82,7 +80,7 @@ def global_options(
     """Hand the global options to the command."""
     ctx.obj = Options(
         root=root,
-        log=log_file,
+        log=log,
         log_format=log_format,
         log_level=log_level,
         debug=debug,
@@ -90,7 +88,7 @@ def global_options(
         cgroup_manager=cgroup_manager,
         rootless=rootless,
     )
-    log.setup(ctx.obj)
+    setup(ctx.obj)
 
 
 commands.register_all(app)

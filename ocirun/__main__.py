@@ -1,0 +1,5 @@
+"""`python -m ocirun`: the command line."""
+
+from ocirun.cli.entry import main
+
+main()

@@ -1,0 +1,163 @@
+"""Errors in words: for the log in one line, for a person in several. Cold.
+
+The errors carry facts (`ocirun.errors`); which words they become, and in which
+order, is decided here and nowhere else.
+"""
+
+import errno
+import os
+import posix
+
+from ocirun.cli import log
+from ocirun.errors import InvalidConfig, InvalidJSON, OcirunError
+
+MAX_FINDINGS = 20
+_MAX_QUOTED = 100
+"""Characters of a source line that are quoted."""
+
+
+def one_line(error: OcirunError) -> str:
+    """Return all facts of an error in one line: `MESSAGE: STRERROR (step: ...; ...)`."""
+    rows = [(label, text) for label, text in _rows(error) if label and text]
+    facts = "; ".join(f"{label}: {text}" for label, text in rows)
+    return _headline(error) + (f" ({facts})" if facts else "")
+
+
+def shown(error: OcirunError) -> str:
+    """Return an error for standard error: coloured if that is a terminal."""
+    rows = _rows(error)
+    if posix.isatty(2) and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
+        return _coloured(_headline(error), rows)
+    lines = [f"ocirun: {_headline(error)}"]
+    lines += [f"  {label + ':' if label else '':<9} {text}" for label, text in rows]
+    return "\n".join(lines) + "\n"
+
+
+def internal_error(bug: BaseException) -> str:
+    """Return one line about a bug of ocirun's; with --debug, its traceback too."""
+    words = _clean(str(bug))
+    line = f"internal error: {type(bug).__name__}{': ' if words else ''}{words}"
+    if not log.options().debug:
+        return line + " (this is a bug in ocirun; --debug shows the traceback)"
+    import traceback
+
+    return line + "\n" + "".join(traceback.format_exception(bug)).rstrip()
+
+
+def strerror(number: int) -> str:
+    """Return the kernel's words for an error number as Go writes them: in lower case.
+
+    Engines look for such words ("no such process", "permission denied").
+    """
+    words = posix.strerror(number)
+    return words if words[1:2].isupper() else words[:1].lower() + words[1:]
+
+
+def _headline(error: OcirunError) -> str:
+    words = _clean(error.message)
+    if isinstance(error, InvalidJSON) and error.path and error.path not in words:
+        words = f"{_clean(error.path)}:{error.line}:{error.column}: {words}"
+    reason = strerror(error.errno) if error.errno else ""
+    return words if not reason or reason in words else f"{words}: {reason}"
+
+
+def _rows(error: OcirunError) -> list[tuple[str, str]]:
+    """Return (label, text) of every further fact; rows without a label continue the last."""
+    rows: list[tuple[str, str]] = []
+    if isinstance(error, InvalidConfig):
+        rows += _findings(error)
+    if error.step:
+        rows.append(("step", _clean(error.step)))
+    if error.pointer:
+        rows += _asked_by(error)
+    if isinstance(error, InvalidJSON):
+        rows += _quote(_text_of(error.path), error.line, error.column)
+    if error.path and error.path not in error.message:
+        rows.append(("path", _clean(error.path)))
+    if error.syscall:
+        rows.append(("syscall", _clean(error.syscall) + _failed_with(error.errno)))
+    if error.kernel:
+        rows.append(("kernel", _clean(error.kernel.strip())))
+    if error.hint:
+        rows.append(("hint", _clean(error.hint)))
+    return rows
+
+
+def _failed_with(number: int) -> str:
+    return f" = {errno.errorcode.get(number, f'errno {number}')}" if number else ""
+
+
+def _findings(error: InvalidConfig) -> list[tuple[str, str]]:
+    rows = []
+    for finding in error.findings[:MAX_FINDINGS]:
+        rows.append(("error" if not rows else "", _clean(finding_line(finding))))
+    more = len(error.findings) - MAX_FINDINGS
+    if more > 0:
+        rows.append(("", f"and {more} more: see `ocirun validate`"))
+    return rows
+
+
+def finding_line(finding: object) -> str:
+    """Return a finding of the validator in one line, beginning with its place."""
+    line, column = getattr(finding, "line", 0), getattr(finding, "column", 0)
+    place = f"config.json:{line}:{column}" if line else "config.json"
+    pointer = getattr(finding, "pointer", "")
+    text = f"{place} {pointer or '/'}: {getattr(finding, 'message', finding)}"
+    expected, hint = getattr(finding, "expected", ""), getattr(finding, "hint", "")
+    text += f"; expected {expected}" if expected else ""
+    return text + (f" ({hint})" if hint else "")
+
+
+def _asked_by(error: OcirunError) -> list[tuple[str, str]]:
+    """Return the rows that name, and quote, the line of config.json that asked for it."""
+    path = os.path.join(error.bundle, "config.json") if error.bundle else ""
+    text = _text_of(path)
+    try:
+        from ocirun.spec.positions import locate
+
+        line, column = locate(text, error.pointer)
+    except Exception:  # the file has changed or gone: the pointer alone must do
+        return [("asked by", f"config.json {_clean(error.pointer)}")]
+    place = f"{path}:{line}:{column} {error.pointer}"
+    return [("asked by", _clean(place)), *_quote(text, line, column)]
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except (OSError, ValueError):
+        return ""
+
+
+def _quote(text: str, line: int, column: int) -> list[tuple[str, str]]:
+    """Return the source line around a column, and a mark below that column."""
+    lines = text.split("\n")
+    if not 1 <= line <= len(lines):
+        return []
+    source = lines[line - 1].rstrip()
+    start = max(0, min(len(source) - _MAX_QUOTED, column - _MAX_QUOTED // 2))
+    start = max(start, len(source) - len(source.lstrip())) if start < column else start
+    piece = "".join(c if c.isprintable() else " " for c in source[start : start + _MAX_QUOTED])
+    return [("", f"| {piece}"), ("", "| " + " " * max(0, column - 1 - start) + "^")]
+
+
+def _clean(text: str) -> str:
+    """Make text safe for a terminal and for one line: no control characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _coloured(headline: str, rows: list[tuple[str, str]]) -> str:
+    import io
+
+    from rich.console import Console
+    from rich.text import Text
+
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("ocirun: ", "bold"), (headline, "bold red")))
+    styles = {"hint": "green", "": "dim", "error": "default"}
+    for label, text in rows:
+        name = f"  {label + ':' if label else '':<9} "
+        console.print(Text.assemble((name, "cyan"), (text, styles.get(label, "default"))))
+    return out.getvalue()
