@@ -25,7 +25,11 @@ def read_by_typer(argv: list[str]) -> tuple[dict[str, Any], str, dict[str, Any]]
     calls = []
 
     def recorder(name: str) -> Any:
-        return lambda options, **values: calls.append((facts(options), name, values)) or 0
+        def record(options: Options, **values: Any) -> int:
+            calls.append((facts(options), name, values))
+            return 0
+
+        return record
 
     # Typer's commands look their function up in `hot` when they are called.
     functions = {name: function.__name__ for name, function in hot.COMMANDS.items()}
@@ -49,6 +53,11 @@ def read_by_quick(argv: list[str]) -> tuple[dict[str, Any], str, dict[str, Any]]
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
 
 
+numbers = st.integers(0, 10**11).map(str) | st.sampled_from(
+    ("-1", "-0", "007", "+3", "1_0", " 4", "4 ", "2.0", "1e2", "0x1", "\u0663", "\u00b2", "")
+)
+
+
 def option_tokens(interface: Any) -> st.SearchStrategy[list[str]]:
     """Options of an interface, in all their spellings, mostly with a value that fits."""
     options = interface[0]
@@ -62,11 +71,11 @@ def option_tokens(interface: Any) -> st.SearchStrategy[list[str]]:
             return [dashes + name]
         fitting = {
             "text": words,
-            "number": st.integers(0, 10**11).map(str)
-            | st.sampled_from(("-1", "007", "+3", "1_0", " 4", "2.0", "1e2", "\u0663", "")),
+            "number": numbers,
         }.get(kind, st.sampled_from(kind))
         value = draw(fitting if draw(st.integers(0, 9)) else words)
-        return draw(st.sampled_from(([f"{dashes}{name}={value}"], [dashes + name, value])))
+        joined = draw(st.booleans())
+        return [f"{dashes}{name}={value}"] if joined else [dashes + name, value]
 
     return one() if options else st.just([])
 
@@ -80,8 +89,8 @@ def command_lines(draw: Any) -> list[str]:
         argv += part
     argv += draw(stray) if not draw(st.integers(0, 9)) else []
     argv.append(command)
-    own = option_tokens(COMMANDS[command]) | words.map(lambda word: [word])
-    for part in draw(st.lists(own, max_size=4)):
+    own = option_tokens(COMMANDS[command])
+    for part in draw(st.permutations([draw(own), draw(own), ["id"] if command != "list" else []])):
         argv += part
     return argv + (draw(stray) if not draw(st.integers(0, 4)) else [])
 
@@ -94,6 +103,28 @@ def command_lines(draw: Any) -> list[str]:
 @example(["create", "-b=", "x"])
 @example(["-log", "x", "-systemd-cgroup", "run", "-no-subreaper", "--b", "/x", "c", "-d"])
 def test_both_read_alike(argv: list[str]) -> None:
+    found = read_by_quick(argv)
+    if found is not None:
+        assert found == read_by_typer(argv)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "kind"),
+    [(c, name, kind) for c in COMMANDS for name, (_, kind) in COMMANDS[c][0].items()],
+)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_every_option_is_read_alike(command: str, name: str, kind: Any, data: Any) -> None:
+    value = data.draw(numbers if kind == "number" else words if kind == "text" else st.just(""))
+    if not isinstance(kind, str):
+        value = data.draw(st.sampled_from((*kind, "other", "", kind[0].upper())))
+    dashes = data.draw(st.sampled_from(("-", "--")))
+    given_as = data.draw(
+        st.sampled_from(
+            ([f"{dashes}{name}"], [f"{dashes}{name}={value}"], [f"{dashes}{name}", value])
+        )
+    )
+    argv = [command, *given_as, *([] if command == "list" else ["id"])]
     found = read_by_quick(argv)
     if found is not None:
         assert found == read_by_typer(argv)
