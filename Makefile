@@ -1,0 +1,82 @@
+# Everything that one does with this repository. `make help` lists it.
+
+PYTHON ?= python3
+PREFIX ?= /usr/local
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+
+# What the tests, the demo and the benchmark run beside ocirun itself.
+DEBIAN_PACKAGES := busybox-static runc crun strace skopeo umoci gcc libc6-dev
+SOURCES := $(shell find ocirun schema -name '*.py' -o -name '*.json')
+PYTHON_DIRS := $(wildcard ocirun tools tests bench bundles)
+LAUNCHER := build/prefix/bin/ocirun
+
+# Python is new enough and can make a virtual environment (Debian: a package of its own).
+CHECK_PYTHON = \
+    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo 'Python 3.11 or later is needed: make PYTHON=/path/to/python3' >&2; exit 1; }; \
+    $(PYTHON) -c 'import ensurepip' 2>/dev/null || tools/setup.sh python3-venv
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint types generated generate format bench install uninstall clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
+	    printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMPS)/setup $(LAUNCHER) ## make .venv, install what is missing, build the launcher
+
+demo: setup ## see a container run, step by step (as root)
+	@OCIRUN=$(abspath $(LAUNCHER)) tools/demo.sh </dev/null
+
+test: setup lint types generated ## run everything: style, types, generated files, all tests
+	@$(BIN)/python -m pytest
+
+lint: $(STAMPS)/setup ## check style and formatting
+	@$(BIN)/ruff check --quiet $(PYTHON_DIRS)
+	@$(BIN)/ruff format --check --quiet $(PYTHON_DIRS) || \
+	    { echo 'lint: formatting differs: run `make format`' >&2; exit 1; }
+
+types: $(STAMPS)/setup ## check the types, strictly
+	@$(BIN)/mypy
+
+generated: $(STAMPS)/setup ## check that the generated files are current
+	@$(BIN)/python -m tools.gen_table --check
+	@$(BIN)/python -m tools.gen_fastcheck --check
+
+generate: $(STAMPS)/setup ## write the generated files again
+	@$(BIN)/python -m tools.gen_table
+	@$(BIN)/python -m tools.gen_fastcheck
+
+format: $(STAMPS)/setup ## format the code
+	@$(BIN)/ruff check --quiet --fix $(PYTHON_DIRS)
+	@$(BIN)/ruff format $(PYTHON_DIRS)
+
+bench: setup ## compare the speed with runc and crun (as root)
+	@$(BIN)/python bench/run.py
+
+install: ## install under PREFIX (default /usr/local)
+	@[ -x $(BIN)/python ] || { $(CHECK_PYTHON); }
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) tools/install.py "$(PREFIX)"
+
+uninstall: ## remove what install made under PREFIX
+	@$(PYTHON) tools/install.py --remove "$(PREFIX)"
+
+clean: ## remove what was built; keeps .venv
+	rm -rf build dist $(STAMPS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find ocirun tools tests bench bundles -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMPS)/setup: constraints.txt tools/setup.sh Makefile
+	@tools/setup.sh $(DEBIAN_PACKAGES)
+	@[ -x $(BIN)/python ] || { $(CHECK_PYTHON); }
+	@[ -x $(BIN)/python ] || { echo 'setup: making $(VENV)'; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet -r constraints.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+$(LAUNCHER): $(STAMPS)/setup tools/install.py
+	@$(BIN)/python tools/install.py --editable build/prefix

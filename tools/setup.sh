@@ -1,0 +1,25 @@
+#!/bin/sh
+# Install the Debian packages that the tests, the demo and the benchmark use.
+# Usage: tools/setup.sh PACKAGE...
+# Does nothing if all are there, if this is not Debian, or without root: tests
+# that need a missing program then skip and say so.
+set -eu
+
+command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || exit 0
+missing=
+for package; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+    echo "setup: not root, so these Debian packages stay missing:$missing" >&2
+    exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+install() {
+    # shellcheck disable=SC2086
+    apt-get install -qq -y --no-install-recommends $missing </dev/null >/dev/null
+}
+echo "setup: installing$missing"
+install 2>/dev/null || { apt-get update -qq </dev/null && install; }
