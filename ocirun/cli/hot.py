@@ -124,6 +124,14 @@ def list_containers(options: Options, *, format: str, quiet: bool) -> int:
     return 0
 
 
+def features(options: Options) -> int:
+    """Print the features document as JSON (features.md of the specification)."""
+    from ocirun.runtime.features import features as read_features
+
+    emit(to_json(read_features()) + "\n")
+    return 0
+
+
 def _info_dict(info: "ContainerInfo") -> "dict[str, object]":
     return {
         "id": info.id,
@@ -170,4 +178,5 @@ COMMANDS: "dict[str, Callable[..., int]]" = {
     "delete": delete,
     "run": run,
     "list": list_containers,
+    "features": features,
 }

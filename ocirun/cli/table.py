@@ -110,4 +110,5 @@ COMMANDS: "dict[str, Interface]" = {
         (),
         {"format": "table", "quiet": False},
     ),
+    "features": ({}, (), {}),
 }

@@ -18,10 +18,10 @@ are printed with `ocirun.cli.output.emit`, never with print.
 
 import typer
 
-from ocirun.cli.commands import create, delete, kill, run, start, state
+from ocirun.cli.commands import create, delete, features, kill, run, spec, start, state
 from ocirun.cli.commands import list as list_
 
-MODULES = (create, start, state, kill, delete, run, list_)
+MODULES = (create, start, state, kill, delete, run, list_, spec, features)
 """In the order in which `--help` shows them."""
 
 
