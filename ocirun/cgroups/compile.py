@@ -1,0 +1,160 @@
+"""From a spec to the steps that make and fill the container's cgroups; pure.
+
+Belongs here: where the cgroups are (linux.cgroupsPath) and the order of the steps.
+What limits mean is in `resources`, rules for devices in `devices`. The steps and
+their arguments:
+
+    cgroup-mkdir           directory
+    cgroup-enable          directory, needed controllers, wanted controllers (v2)
+    cgroup-inherit-cpuset  directory, mount point (v1)
+    cgroup-write           file, value[, file and value for a kernel without the first]
+    cgroup-check-usage     file, bytes
+    cgroup-devices-bpf     directory, rules (v2)
+    cgroup-join            directory, 1 or 2 (the version)
+"""
+
+from ocirun.cgroups.devices import compile_devices, v1_steps
+from ocirun.cgroups.mounts import Layout
+from ocirun.errors import InvalidConfig, Unsupported
+from ocirun.plan.step import Step
+
+POINTER = "/linux/cgroupsPath"
+
+
+class CgroupPlan:
+    """What to do to the cgroups of one container.
+
+    Attributes:
+        steps: to be done before the process is cloned, in this order.
+        join: a "cgroup-join" step per hierarchy, for `open_doors` or `attach`.
+        paths: the container's directory in each hierarchy, keyed as Layout.mounts;
+            this goes into the state, and is all that kill and delete need.
+    """
+
+    __slots__ = ("join", "paths", "steps")
+
+    def __init__(
+        self, steps: tuple[Step, ...], join: tuple[Step, ...], paths: dict[str, str]
+    ) -> None:
+        self.steps = steps
+        self.join = join
+        self.paths = paths
+
+
+def compile_cgroup(
+    spec: dict[str, object], where: Layout, container_id: str, *, systemd: bool = False
+) -> CgroupPlan:
+    """Compile the cgroups of a container (config-linux.md "Control groups").
+
+    An absolute cgroupsPath is below the mount point of each hierarchy. A relative
+    one, or without any the container's id, is below this process's own cgroup; on
+    pure v2 below the parent of that, because a v2 cgroup with processes of its own
+    cannot give controllers to others (cgroups(7) "no internal processes").
+
+    Raises InvalidConfig for a path that leaves its place, and Unsupported for what
+    no controller of the machine can do, and for the systemd driver.
+    """
+    linux = spec.get("linux") or {}
+    assert isinstance(linux, dict)
+    resources = linux.get("resources") or {}
+    asked = linux.get("cgroupsPath") or ""
+    if systemd:
+        raise Unsupported(
+            "this version cannot make cgroups through systemd",
+            pointer=POINTER if asked else "",
+            hint="leave out --systemd-cgroup, or use --cgroup-manager cgroupfs",
+        )
+    if asked and not where.mounts:
+        raise Unsupported("no cgroup hierarchy is mounted on this machine", pointer=POINTER)
+    relative, absolute = _clean(asked or container_id)
+    pointer = POINTER if asked else ""
+    paths = {
+        key: point + ("" if absolute else _base(where, key)) + "/" + relative
+        for key, point in where.mounts.items()
+    }
+    settings: list[Step] = []
+    needed: tuple[str, ...] = ()
+    if any(key != "devices" and value for key, value in resources.items()):
+        from ocirun.cgroups.resources import compile_resources
+
+        settings, needed = compile_resources(resources, where, paths)
+    directories = tuple(dict.fromkeys(paths.values()))
+    steps = _enable(where, paths, needed, pointer) if "" in paths else []
+    steps += [Step("cgroup-mkdir", pointer, directory) for directory in directories]
+    if "cpuset" in paths:
+        # A new v1 cpuset is empty, and no process can join it (cpuset(7)).
+        steps.append(Step("cgroup-inherit-cpuset", "", paths["cpuset"], where.mounts["cpuset"]))
+    steps += _devices(spec, resources, paths)
+    return CgroupPlan((*steps, *settings), _join(paths, pointer), paths)
+
+
+def joining(paths: dict[str, str]) -> CgroupPlan:
+    """The plan for a further process of a container whose state has these paths (exec)."""
+    return CgroupPlan((), _join(paths, ""), paths)
+
+
+def _join(paths: dict[str, str], pointer: str) -> tuple[Step, ...]:
+    versions = {directory: 1 if key else 2 for key, directory in paths.items()}
+    return tuple(Step("cgroup-join", pointer, *one) for one in versions.items())
+
+
+def _clean(path: str) -> tuple[str, bool]:
+    """(path without needless parts and slashes, whether it was absolute). Raises InvalidConfig."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    why = ""
+    if ".." in parts:
+        why = 'must not contain ".."'
+    elif "\0" in path or "\n" in path:
+        why = "contains a character that no cgroup's name can have"
+    elif not parts:
+        why = "is the root of the hierarchy, with all processes of the machine in it"
+    elif max(map(len, parts)) > 255:
+        why = "has a name of more than 255 characters"
+    if why:
+        raise InvalidConfig(
+            f"cgroupsPath {why}", pointer=POINTER, hint='use a path such as "/mygroup/mycontainer"'
+        )
+    return "/".join(parts), path.startswith("/")
+
+
+def _base(where: Layout, key: str) -> str:
+    """Where relative paths begin in a hierarchy, from its mount point: "" or "/x/y"."""
+    own = where.own[key].rstrip("/")
+    return own.rpartition("/")[0] if where.mode == "v2" else own
+
+
+def _enable(
+    where: Layout, paths: dict[str, str], needed: tuple[str, ...], pointer: str
+) -> list[Step]:
+    """Hand controllers down from the v2 root to the container's cgroup.
+
+    Besides the needed ones, all that there are, for statistics; but on a hybrid
+    layout the v2 hierarchy is left as it is unless something is needed of it.
+    """
+    wanted = where.controllers if where.mode == "v2" else needed
+    if not wanted:
+        return []
+    directory = where.mounts[""]
+    steps = []
+    for part in paths[""][len(directory) + 1 :].split("/"):
+        steps.append(Step("cgroup-enable", pointer, directory, needed, wanted))
+        directory += "/" + part
+    return steps
+
+
+def _devices(
+    spec: dict[str, object], resources: dict[str, object], paths: dict[str, str]
+) -> list[Step]:
+    if "devices" in paths:
+        return v1_steps(spec, paths["devices"])
+    rules = compile_devices(spec)
+    pointer = "/linux/resources/devices" if resources.get("devices") else ""
+    if "" in paths:
+        return [Step("cgroup-devices-bpf", pointer, paths[""], rules)]
+    if pointer:
+        raise Unsupported(
+            "no cgroup hierarchy of this machine can restrict devices",
+            pointer=pointer,
+            hint="mount the devices controller of cgroup v1, or cgroup v2",
+        )
+    return []

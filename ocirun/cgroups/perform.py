@@ -1,0 +1,266 @@
+"""The steps of a CgroupPlan, done.
+
+Belongs here: one function per operation, and turning a failure into StepFailed
+with its step. What to do was decided by `compile`.
+"""
+
+import errno
+import posix
+
+from ocirun.cgroups.files import CallFailed, mkdir, read, rmdir, write
+from ocirun.errors import StepFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocirun.cgroups.compile import CgroupPlan
+    from ocirun.cgroups.devices import Rule
+    from ocirun.plan.step import Step
+
+_O_PATH = 0o10000000
+
+
+def apply(plan: "CgroupPlan") -> list[str]:
+    """Do the steps that come before the clone. Returns the directories made, parents first.
+
+    Raises StepFailed, with everything that was made removed again.
+    """
+    made: list[str] = []
+    step = None
+    try:
+        for step in plan.steps:
+            _OPERATIONS[step.op](made, *step.args)
+    except OSError as error:
+        assert step is not None
+        undo(made)
+        raise _failure(step, error) from None
+    except BaseException:
+        undo(made)
+        raise
+    return made
+
+
+class Doors:
+    """Descriptors by which a new process joins cgroups without the kernel's global lock.
+
+    Moving another process by cgroup.procs takes a lock of all forks and exits of
+    the machine, and with it 5-20 ms for an RCU grace period. A process that is
+    born in its cgroup (v2), or moves but itself as one thread (v1), needs none.
+
+    Attributes:
+        into: the v2 directory for clone3(2)'s CLONE_INTO_CGROUP; -1 without v2.
+        tasks: (descriptor, step) per v1 hierarchy: the process itself, while it has
+            one thread, writes b"0" to each, before it makes a cgroup namespace.
+    """
+
+    __slots__ = ("into", "tasks")
+
+    def __init__(self) -> None:
+        self.into = -1
+        self.tasks: list[tuple[int, Step]] = []
+
+    def close(self) -> None:
+        """Close all descriptors; they are close-on-exec besides."""
+        for descriptor, _ in self.tasks:
+            posix.close(descriptor)
+        if self.into >= 0:
+            posix.close(self.into)
+        self.into, self.tasks = -1, []
+
+
+def open_doors(plan: "CgroupPlan") -> Doors:
+    """Open the ways into the cgroups of a plan, once they are made. Raises StepFailed.
+
+    A v1 kernel checks who opened the file, not who writes (inherited descriptors
+    are no way around it), so the process may have lost its privileges already.
+    """
+    doors = Doors()
+    for step in plan.join:
+        directory, version = step.args
+        path = str(directory) if version == 2 else f"{directory}/tasks"
+        flags = posix.O_CLOEXEC | (_O_PATH | posix.O_DIRECTORY if version == 2 else posix.O_WRONLY)
+        try:
+            descriptor = posix.open(path, flags)
+        except OSError as error:
+            doors.close()
+            raise _failure(step, error) from None
+        if version == 2:
+            doors.into = descriptor
+        else:
+            doors.tasks.append((descriptor, step))
+    return doors
+
+
+def attach(plan: "CgroupPlan", pid: int) -> None:
+    """Put another process into the cgroups of a plan; its threads come along. Slow: see Doors.
+
+    Raises StepFailed.
+    """
+    for step in plan.join:
+        try:
+            write(f"{step.args[0]}/cgroup.procs", str(pid))
+        except OSError as error:
+            raise _failure(step, error) from None
+
+
+def failed_to_join(step: "Step", number: int) -> StepFailed:
+    """The error for a process that could not write to the descriptor of `step` in Doors."""
+    path = f"{step.args[0]}/{'cgroup.procs' if step.args[1] == 2 else 'tasks'}"
+    return _failure(step, CallFailed(f'write("{path}", "0")', OSError(number, ""), path))
+
+
+def undo(made: list[str]) -> None:
+    """Remove the directories that `apply` made; those that are in use or gone are left."""
+    while made:
+        try:
+            rmdir(made.pop())
+        except CallFailed:
+            pass
+
+
+def _mkdir(made: list[str], directory: str) -> None:
+    try:
+        mkdir(directory)
+    except CallFailed as error:
+        if error.errno == errno.EEXIST:
+            _refuse_used(directory)
+            return
+        if error.errno != errno.ENOENT:
+            raise
+        _make(made, directory.rpartition("/")[0])
+        mkdir(directory)
+    made.append(directory)
+
+
+def _make(made: list[str], directory: str) -> None:
+    """Make a directory above the container's, and those above it, unless they are there."""
+    try:
+        mkdir(directory)
+    except CallFailed as error:
+        if error.errno == errno.EEXIST:
+            return
+        if error.errno != errno.ENOENT:
+            raise
+        _make(made, directory.rpartition("/")[0])
+        mkdir(directory)
+    made.append(directory)
+
+
+def _refuse_used(directory: str) -> None:
+    """A cgroup that exists serves if it is empty and not frozen, as with runc since 1.2.
+
+    Limits, freezing and killing are of the cgroup: two containers in one would
+    suffer each other's.
+    """
+    from ocirun.cgroups.tree import is_frozen, processes
+
+    found = len(processes({"": directory}))
+    if found:
+        raise _Refused(errno.EBUSY, f"the cgroup is not empty: {found} process(es)", directory)
+    if is_frozen(directory):
+        raise _Refused(errno.EBUSY, "the cgroup is frozen", directory)
+
+
+def _enable(
+    made: list[str], directory: str, needed: tuple[str, ...], wanted: tuple[str, ...]
+) -> None:
+    _make(made, directory)
+    file = f"{directory}/cgroup.subtree_control"
+    try:
+        write(file, " ".join("+" + controller for controller in wanted))
+        return
+    except CallFailed:
+        # All or nothing, says the kernel; so ask for each one.
+        pass
+    for controller in wanted:
+        try:
+            write(file, "+" + controller)
+        except CallFailed:
+            if controller in needed:
+                raise
+
+
+def _inherit_cpuset(made: list[str], directory: str, top: str) -> None:
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        _inherit(directory, name, top)
+
+
+def _inherit(directory: str, name: str, top: str) -> str:
+    """The file's value; an empty one is first set to that of the parent directory."""
+    file = f"{directory}/{name}"
+    value = read(file).decode().strip()
+    if not value and directory != top:
+        value = _inherit(directory.rpartition("/")[0], name, top)
+        write(file, value)
+    return value
+
+
+def _write(made: list[str], file: str, value: str, other: str = "", other_value: str = "") -> None:
+    try:
+        write(file, value)
+    except CallFailed as error:
+        if not other or error.errno != errno.ENOENT:
+            raise
+        write(other, other_value)
+
+
+def _check_usage(made: list[str], file: str, limit: int) -> None:
+    usage = int(read(file))
+    if usage > limit:
+        raise _Refused(errno.EBUSY, f"{usage} bytes are in use, more than the limit", file)
+
+
+def _attach_devices(made: list[str], directory: str, rules: "tuple[Rule, ...]") -> None:
+    from ocirun.cgroups.devicebpf import device_program
+    from ocirun.linux import bpf
+
+    cgroup = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    program = -1
+    try:
+        # All programs of a cgroup must agree, so those of an earlier user must go.
+        old = [] if directory in made else bpf.attached(cgroup, bpf.CGROUP_DEVICE)
+        program = bpf.load(bpf.PROG_TYPE_CGROUP_DEVICE, device_program(rules))
+        bpf.attach(cgroup, program, bpf.CGROUP_DEVICE)
+        for program_id in old:
+            descriptor = bpf.descriptor_of(program_id)
+            try:
+                bpf.detach(cgroup, descriptor, bpf.CGROUP_DEVICE)
+            finally:
+                posix.close(descriptor)
+    finally:
+        posix.close(cgroup)
+        if program >= 0:
+            posix.close(program)  # the cgroup holds it from here on
+
+
+_OPERATIONS: "dict[str, Callable[..., None]]" = {
+    "cgroup-mkdir": _mkdir,
+    "cgroup-enable": _enable,
+    "cgroup-inherit-cpuset": _inherit_cpuset,
+    "cgroup-write": _write,
+    "cgroup-check-usage": _check_usage,
+    "cgroup-devices-bpf": _attach_devices,
+}
+
+
+class _Refused(OSError):
+    """ocirun, not the kernel, says no; `strerror` tells why."""
+
+
+def _failure(step: "Step", error: OSError) -> StepFailed:
+    from ocirun.cgroups.words import describe, hint
+
+    number = error.errno or 0
+    path = str(getattr(error, "path", "") or error.filename or step.args[0])
+    step_words = describe(step)
+    refused = isinstance(error, _Refused)
+    return StepFailed(
+        str(error.strerror) if refused else f"cannot {step_words}",
+        step=step_words,
+        pointer=step.pointer,
+        syscall="" if refused else str(getattr(error, "call", "")),
+        errno=0 if refused else number,
+        path=path,
+        hint=hint(step, path, number),
+    )
