@@ -9,11 +9,13 @@ import os
 import posix
 
 from ocirun.cli import log
+from ocirun.cli.output import styled
 from ocirun.errors import InvalidConfig, InvalidJSON, OcirunError
 
 MAX_FINDINGS = 20
 _MAX_QUOTED = 100
 """Characters of a source line that are quoted."""
+_STYLES = {"hint": "green", "": "dim"}
 
 
 def one_line(error: OcirunError) -> str:
@@ -25,17 +27,16 @@ def one_line(error: OcirunError) -> str:
 
 def shown(error: OcirunError) -> str:
     """Return an error for standard error: coloured if that is a terminal."""
-    rows = _rows(error)
-    if posix.isatty(2) and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
-        return _coloured(_headline(error), rows)
-    lines = [f"ocirun: {_headline(error)}"]
-    lines += [f"  {label + ':' if label else '':<9} {text}" for label, text in rows]
-    return "\n".join(lines) + "\n"
+    lines = [[("ocirun: ", "bold"), (_headline(error), "bold red")]]
+    for label, text in _rows(error):
+        name = f"  {label + ':' if label else '':<9} "
+        lines.append([(name, "cyan"), (text, _STYLES.get(label, ""))])
+    return styled(lines, 2)
 
 
 def internal_error(bug: BaseException) -> str:
     """Return one line about a bug of ocirun's; with --debug, its traceback too."""
-    words = _clean(str(bug))
+    words = clean(str(bug))
     line = f"internal error: {type(bug).__name__}{': ' if words else ''}{words}"
     if not log.options().debug:
         return line + " (this is a bug in ocirun; --debug shows the traceback)"
@@ -54,9 +55,9 @@ def strerror(number: int) -> str:
 
 
 def _headline(error: OcirunError) -> str:
-    words = _clean(error.message)
+    words = clean(error.message)
     if isinstance(error, InvalidJSON) and error.path and error.path not in words:
-        words = f"{_clean(error.path)}:{error.line}:{error.column}: {words}"
+        words = f"{clean(error.path)}:{error.line}:{error.column}: {words}"
     reason = strerror(error.errno) if error.errno else ""
     return words if not reason or reason in words else f"{words}: {reason}"
 
@@ -67,19 +68,19 @@ def _rows(error: OcirunError) -> list[tuple[str, str]]:
     if isinstance(error, InvalidConfig):
         rows += _findings(error)
     if error.step:
-        rows.append(("step", _clean(error.step)))
+        rows.append(("step", clean(error.step)))
     if error.pointer:
         rows += _asked_by(error)
     if isinstance(error, InvalidJSON):
         rows += _quote(_text_of(error.path), error.line, error.column)
     if error.path and error.path not in error.message:
-        rows.append(("path", _clean(error.path)))
+        rows.append(("path", clean(error.path)))
     if error.syscall:
-        rows.append(("syscall", _clean(error.syscall) + _failed_with(error.errno)))
+        rows.append(("syscall", clean(error.syscall) + _failed_with(error.errno)))
     if error.kernel:
-        rows.append(("kernel", _clean(error.kernel.strip())))
+        rows.append(("kernel", clean(error.kernel.strip())))
     if error.hint:
-        rows.append(("hint", _clean(error.hint)))
+        rows.append(("hint", clean(error.hint)))
     return rows
 
 
@@ -90,7 +91,7 @@ def _failed_with(number: int) -> str:
 def _findings(error: InvalidConfig) -> list[tuple[str, str]]:
     rows = []
     for finding in error.findings[:MAX_FINDINGS]:
-        rows.append(("error" if not rows else "", _clean(finding_line(finding))))
+        rows.append(("error" if not rows else "", clean(finding_line(finding))))
     more = len(error.findings) - MAX_FINDINGS
     if more > 0:
         rows.append(("", f"and {more} more: see `ocirun validate`"))
@@ -117,9 +118,9 @@ def _asked_by(error: OcirunError) -> list[tuple[str, str]]:
 
         line, column = locate(text, error.pointer)
     except Exception:  # the file has changed or gone: the pointer alone must do
-        return [("asked by", f"config.json {_clean(error.pointer)}")]
+        return [("asked by", f"config.json {clean(error.pointer)}")]
     place = f"{path}:{line}:{column} {error.pointer}"
-    return [("asked by", _clean(place)), *_quote(text, line, column)]
+    return [("asked by", clean(place)), *_quote(text, line, column)]
 
 
 def _text_of(path: str) -> str:
@@ -142,22 +143,6 @@ def _quote(text: str, line: int, column: int) -> list[tuple[str, str]]:
     return [("", f"| {piece}"), ("", "| " + " " * max(0, column - 1 - start) + "^")]
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Make text safe for a terminal and for one line: no control characters."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _coloured(headline: str, rows: list[tuple[str, str]]) -> str:
-    import io
-
-    from rich.console import Console
-    from rich.text import Text
-
-    out = io.StringIO()
-    console = Console(file=out, force_terminal=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("ocirun: ", "bold"), (headline, "bold red")))
-    styles = {"hint": "green", "": "dim", "error": "default"}
-    for label, text in rows:
-        name = f"  {label + ':' if label else '':<9} "
-        console.print(Text.assemble((name, "cyan"), (text, styles.get(label, "default"))))
-    return out.getvalue()

@@ -18,10 +18,21 @@ are printed with `ocirun.cli.output.emit`, never with print.
 
 import typer
 
-from ocirun.cli.commands import create, delete, features, kill, run, spec, start, state
+from ocirun.cli.commands import (
+    create,
+    delete,
+    explain,
+    features,
+    kill,
+    run,
+    spec,
+    start,
+    state,
+    validate,
+)
 from ocirun.cli.commands import list as list_
 
-MODULES = (create, start, state, kill, delete, run, list_, spec, features)
+MODULES = (create, start, state, kill, delete, run, list_, spec, features, validate, explain)
 """In the order in which `--help` shows them."""
 
 
