@@ -113,12 +113,11 @@ def _asked_by(error: OcirunError) -> list[tuple[str, str]]:
     """Return the rows that name, and quote, the line of config.json that asked for it."""
     path = os.path.join(error.bundle, "config.json") if error.bundle else ""
     text = _text_of(path)
-    try:
-        from ocirun.spec.positions import locate
-
-        line, column = locate(text, error.pointer)
-    except Exception:  # the file has changed or gone: the pointer alone must do
+    if not text:  # it has gone since: the pointer alone must do
         return [("asked by", f"config.json {clean(error.pointer)}")]
+    from ocirun.spec.positions import locate
+
+    line, column = locate(text, error.pointer)
     place = f"{path}:{line}:{column} {error.pointer}"
     return [("asked by", clean(place)), *_quote(text, line, column)]
 

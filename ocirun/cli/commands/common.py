@@ -14,7 +14,7 @@ Bundle = Annotated[
     str,
     typer.Option("--bundle", "-b", metavar="DIR", help="Folder with config.json and rootfs."),
 ]
-BundleArgument = Annotated[str, typer.Argument(metavar="[BUNDLE]", help="Folder with config.json.")]
+BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder with config.json.")]
 ConsoleSocket = Annotated[
     str,
     typer.Option(

@@ -14,7 +14,7 @@ def kill(
     id: common.ContainerId,
     signal: Annotated[
         str,
-        typer.Argument(metavar="[SIGNAL]", help="Name, with or without SIG, or number."),
+        typer.Argument(metavar="SIGNAL", help="Name, with or without SIG, or number."),
     ] = "TERM",
     all_: Annotated[
         bool, typer.Option("--all", "-a", help="Send it to all processes of the container.")
