@@ -6,7 +6,7 @@ with `ImageConfig`.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ocirun.errors import ImageError
@@ -26,6 +26,11 @@ class ImageConfig:
     cmd: tuple[str, ...] = ()
     working_dir: str = ""
     user: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        lists = {"env": self.env, "entrypoint": self.entrypoint, "cmd": self.cmd}
+        return asdict(self) | {name: list(value) for name, value in lists.items()}
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:

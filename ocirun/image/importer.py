@@ -4,7 +4,6 @@ Here the source is opened, recognised and turned into layers for `extract`; the
 image appears in the store only when every digest has proved right.
 """
 
-import errno
 import os
 import stat
 import sys
@@ -90,7 +89,7 @@ def import_image(
     with ExitStack() as stack:
         source_fd = _open_source(source)
         stack.callback(os.close, source_fd)
-        staged = stack.enter_context(store.staging())
+        staged = stack.enter_context(store.staging(store.images))
         try:
             image = _Import(name, store, staged, options, progress or _silent).run(source_fd, stack)
         except ImageError as error:
@@ -114,9 +113,7 @@ def _open_source(source: str) -> int:
         # A FIFO is welcome (`ocirun image import x <(docker export y)`), so no O_NONBLOCK.
         return os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise ImageError(
-            f"cannot open {source}: {error.strerror}", errno=error.errno or 0, path=source
-        ) from None
+        raise ImageError(f"cannot open {source}", errno=error.errno or 0, path=source) from None
 
 
 class _Import:
@@ -240,7 +237,7 @@ class _Import:
             except ImageError as error:
                 # Damage is better told by the digest, if there is one. Errors of the
                 # kernel (a full disk) speak for themselves.
-                if isinstance(packed, Checked) and error.errno in (0, errno.ENODATA):
+                if isinstance(packed, Checked) and not error.errno:
                     packed.verify()
                 raise error
         if isinstance(packed, Checked):

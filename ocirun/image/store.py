@@ -3,7 +3,7 @@
     DATA_ROOT/lock                    flock(2): held while names appear or go
     DATA_ROOT/images/NAME/image.json  what the image is
     DATA_ROOT/images/NAME/rootfs/     its files
-    DATA_ROOT/containers/ID/          bundles of `launch` (see `bundle`)
+    DATA_ROOT/containers/ID/          bundles of `launch` (see `folder`)
     DATA_ROOT/*/.import-*, .remove-*  half made or half removed: no name begins with a
                                       dot, so nobody sees them
 
@@ -21,13 +21,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ocirun.errors import ImageError
 from ocirun.image import tree
 from ocirun.image.config import MAX_JSON, ImageConfig, mapping, parse_json, text, texts
 
 HOST = "host"
-# Present in every folder that `launch` has made; written and read by `bundle`.
+# Present in every folder that `launch` has made; written and read by `folder`.
 MARKER = ".ocirun-launch"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:[:/][A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -61,6 +62,10 @@ class Image:
     layers: tuple[str, ...] = ()
     config: ImageConfig = field(default_factory=ImageConfig)
     problem: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that is known, as plain JSON values."""
+        return {**asdict(self), "layers": list(self.layers), "config": self.config.facts()}
 
 
 def default_data_root() -> str:
@@ -220,15 +225,18 @@ class Store:
     # --- folders that are not yet, or no longer, there --------------------------
 
     @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """A fresh dot folder beside the images, removed at the end unless `publish` took it."""
+    def staging(self, parent: Path) -> Iterator[Path]:
+        """A fresh dot folder in `images` or `containers`; removed at the end unless renamed.
+
+        The folder stays locked until then, under its new name too.
+        """
         with self.lock():
-            path = self.images / f".import-{secrets.token_hex(8)}"
+            path = parent / f".import-{secrets.token_hex(8)}"
             try:
                 path.mkdir(mode=0o700)
             except OSError as error:
                 raise tree.image_error(error, "cannot make", str(path)) from None
-            fd = _claim(path)
+            fd = claim(path)
         self.sweep()
         try:
             yield path
@@ -269,7 +277,7 @@ class Store:
         doomed = path.with_name(f".remove-{secrets.token_hex(8)}")
         try:
             os.rename(path, doomed)
-            return doomed, _claim(doomed)
+            return doomed, claim(doomed)
         except OSError as error:
             raise tree.image_error(error, "cannot remove", str(path)) from None
 
@@ -289,7 +297,7 @@ class Store:
             for path in list(parent.glob(".import-*")) + list(parent.glob(".remove-*")):
                 try:
                     with self.lock():
-                        fd = _claim(path, wait=False)
+                        fd = claim(path, wait=False)
                 except OSError:
                     continue  # in work, or gone
                 try:
@@ -308,8 +316,12 @@ def name_taken(name: str) -> ImageError:
     )
 
 
-def _claim(path: Path, *, wait: bool = True) -> int:
-    """Lock a folder; the descriptor holds the lock."""
+def claim(path: Path, *, wait: bool = True) -> int:
+    """Lock a folder; the descriptor that is returned holds the lock.
+
+    Raises:
+        OSError: EWOULDBLOCK when another holds it (and not `wait`); ENOENT, ENOTDIR.
+    """
     fd = tree.open_root(str(path))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -328,7 +340,7 @@ def _remove(path: Path) -> None:
 
 
 def _to_json(image: Image) -> str:
-    document = asdict(image)
+    document = image.facts()
     del document["rootfs"], document["problem"]
     return json.dumps(document, indent=2) + "\n"
 

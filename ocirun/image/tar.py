@@ -10,7 +10,6 @@ Format"; the GNU tar manual, "Basic Tar Format" and "Storing Sparse Files".
 Nothing here touches the file system: `extract` decides what an entry may do.
 """
 
-import errno
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -325,11 +324,10 @@ class TarReader:
 
     def _truncated(self) -> ImageError:
         if self.offset == 0:
-            return ImageError("the archive is empty", errno=errno.ENODATA)
+            return ImageError("the archive is empty")
         after = f" after {_show(self._name)}" if self._name else ""
         return ImageError(
             f"the tar archive ends too early{after}",
-            errno=errno.ENODATA,
             hint="it is truncated; fetch it again",
         )
 

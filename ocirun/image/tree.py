@@ -303,9 +303,12 @@ def image_error(error: OSError, doing: str, path: str | bytes) -> ImageError:
         hint = "free some space, or put the data root on a larger file system with --data-root"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "the data root must be writable: run as root, or choose another with --data-root"
+    number = error.errno or 0
+    # The renderer adds the kernel's words for the number; words of our own say more.
+    own = number == 0 or error.strerror != os.strerror(number)
     return ImageError(
-        f"{doing}: {error.strerror or error}",
-        errno=error.errno or 0,
+        f"{doing}: {error.strerror or error}" if own else doing,
+        errno=0 if own else number,
         path=os.fsdecode(path),
         hint=hint,
     )

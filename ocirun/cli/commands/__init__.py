@@ -23,7 +23,9 @@ from ocirun.cli.commands import (
     delete,
     explain,
     features,
+    image,
     kill,
+    launch,
     run,
     spec,
     start,
@@ -32,7 +34,21 @@ from ocirun.cli.commands import (
 )
 from ocirun.cli.commands import list as list_
 
-MODULES = (create, start, state, kill, delete, run, list_, spec, features, validate, explain)
+MODULES = (
+    create,
+    start,
+    state,
+    kill,
+    delete,
+    run,
+    list_,
+    spec,
+    features,
+    validate,
+    explain,
+    launch,
+    image,
+)
 """In the order in which `--help` shows them."""
 
 

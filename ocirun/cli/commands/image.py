@@ -103,13 +103,13 @@ def _table(images: list[Image]) -> str:
 
 
 def _size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    else:
-        unit = "TiB"
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    if size < 1024:
+        return f"{size:.0f} B"
+    units = iter(("KiB", "MiB", "GiB", "TiB", "PiB"))
+    unit = ""
+    while size >= 1024:
+        size, unit = size / 1024, next(units)
+    return f"{size:.1f} {unit}"
 
 
 def register(app: typer.Typer) -> None:

@@ -26,7 +26,9 @@ class LaunchCommand(Command):
         rest = list(args)
         ctx.allow_interspersed_args = False
         for position in range(3):
-            _, left, _ = self.make_parser(ctx).parse_args(list(rest))
+            parser = self.make_parser(ctx)
+            parser._args.clear()  # options alone: what it leaves begins with a word
+            _, left, _ = parser.parse_args(list(rest))
             read = rest[: len(rest) - len(left)]
             rest = left
             ended = read[-1:] == ["--"]
