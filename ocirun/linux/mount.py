@@ -79,9 +79,15 @@ _fspick = syscall(433, c_int, c_char_p, c_uint)
 _mount_setattr = syscall(442, c_int, c_char_p, c_uint, c_char_p, c_long)
 
 
-def mount(source: bytes | None, target: bytes, fstype: bytes | None, flags: int) -> None:
-    """mount(2) without data; used for propagation, which has no descriptor of its own."""
-    check(_mount(source, target, fstype, flags, None), "mount")
+def mount(
+    source: bytes | None,
+    target: bytes,
+    fstype: bytes | None,
+    flags: int,
+    data: bytes | None = None,
+) -> None:
+    """mount(2): for propagation by path, and for flags that fsconfig(2) does not know."""
+    check(_mount(source, target, fstype, flags, data), "mount")
 
 
 def umount2(target: bytes, flags: int) -> None:

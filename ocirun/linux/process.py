@@ -1,6 +1,9 @@
 """What a process can set about itself: prctl(2), capset(2), prlimit(2), close_range(2), names."""
 
+import posix
+
 from ocirun.linux.ffi import (
+    SyscallError,
     c_char_p,
     c_int,
     c_long,
@@ -8,6 +11,7 @@ from ocirun.linux.ffi import (
     c_ulong,
     c_void_p,
     check,
+    get_errno,
     libc,
     syscall,
 )
@@ -29,6 +33,9 @@ _capset = libc("capset", c_char_p, c_char_p)
 _prlimit = libc("prlimit", c_int, c_int, c_char_p, c_void_p)
 _sethostname = libc("sethostname", c_char_p, c_long)
 _setdomainname = libc("setdomainname", c_char_p, c_long)
+# keyctl(2) has no function in libc, and a number of its own on x86-64.
+_KEYCTL = 250 if posix.uname().machine == "x86_64" else 219
+_keyctl = syscall(_KEYCTL, c_int, c_char_p)
 _close_range = syscall(436, c_uint, c_uint, c_uint)
 
 
@@ -65,3 +72,15 @@ def setdomainname(name: bytes) -> None:
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2), bounds included."""
     check(_close_range(436, first, last, flags), "close_range")
+
+
+def join_session_keyring(name: bytes) -> None:
+    """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: a new session keyring of that name.
+
+    A kernel without keys (ENOSYS), or one that refuses more of them to this
+    user (EDQUOT, EACCES, EPERM), leaves things as they are, as with runc.
+    """
+    if _keyctl(_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name) == -1:
+        error = get_errno()
+        if error not in (1, 13, 38, 122):
+            raise SyscallError("keyctl(KEYCTL_JOIN_SESSION_KEYRING)", error)

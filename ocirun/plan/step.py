@@ -5,6 +5,10 @@ here does anything; `plan.describe` puts steps into words, `executor` and
 `cgroups` perform them.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.cgroups import CgroupPlan
+
 
 class Step:
     """One action of a plan.
@@ -34,3 +38,68 @@ class Step:
 
     def __hash__(self) -> int:
         return hash((self.op, self.pointer, self.args))
+
+
+class Hook:
+    """One hook, ready to be executed.
+
+    Attributes:
+        pointer: JSON pointer of the hook.
+        path: executable; in the runtime's view, for startContainer in the container's.
+        args, env: as execve(2) takes them.
+        timeout: seconds, or 0 for none.
+    """
+
+    __slots__ = ("args", "env", "path", "pointer", "timeout")
+
+    def __init__(
+        self, pointer: str, path: bytes, args: list[bytes], env: dict[bytes, bytes], timeout: int
+    ) -> None:
+        self.pointer = pointer
+        self.path = path
+        self.args = args
+        self.env = env
+        self.timeout = timeout
+
+
+class Plan:
+    """All that create and start will do, decided.
+
+    Attributes:
+        id, bundle, rootfs: the container's id and absolute paths.
+        unshare: CLONE_* flags for the clone of the init process.
+        joins: steps ("setns", kind, path) for namespaces joined by path, in order.
+        time_offsets: bytes for /proc/self/timens_offsets; b"" if none.
+        own_time: a time namespace of its own (made by a go-between process).
+        uid_map, gid_map: text for /proc/PID/{uid,gid}_map; b"" without a new
+            user namespace.
+        cgroup: what the parent does in the cgroup hierarchies; None if disabled.
+        oom_score_adj: step for /proc/PID/oom_score_adj, or None.
+        child: the steps of the init process, in order; `ready` counts those
+            that come before it reports that the container is created.
+        candidates: paths to try for process.args[0]; args, env: for execve(2).
+        hooks: name of the hook list -> hooks.
+        terminal: process.terminal; size: (height, width) or None.
+        warnings: what was asked for and cannot be granted, in words.
+    """
+
+    def __init__(self, container_id: str, bundle: str) -> None:
+        self.id = container_id
+        self.bundle = bundle
+        self.rootfs = ""
+        self.unshare = 0
+        self.joins: list[Step] = []
+        self.own_time = False
+        self.time_offsets = b""
+        self.uid_map = b""
+        self.gid_map = b""
+        self.cgroup: CgroupPlan | None = None
+        self.oom_score_adj: Step | None = None
+        self.child: list[Step] = []
+        self.candidates: list[bytes] = []
+        self.args: list[bytes] = []
+        self.env: list[bytes] = []
+        self.hooks: dict[str, list[Hook]] = {}
+        self.terminal = False
+        self.size: tuple[int, int] | None = None
+        self.warnings: list[str] = []

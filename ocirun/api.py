@@ -1,0 +1,168 @@
+"""The public library: Runtime and Container. The command line is one client of it.
+
+    rt = Runtime(root="/run/ocirun")
+    web = rt.create("web", "bundles/web")
+    web.start()
+    web.kill("TERM")
+    web.delete()
+
+All methods raise `ocirun.OcirunError` or one of its subclasses.
+"""
+
+from ocirun.runtime.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class ContainerInfo:
+    """What `list` shows of a container.
+
+    Attributes:
+        id, bundle, created, owner: text; empty if the record cannot be read.
+        pid: of init, 0 if it does not run.
+        status: creating, created, running, stopped or unknown.
+        annotations: of config.json.
+        state: the whole state, as `Container.state` returns it.
+    """
+
+    def __init__(self, state: "dict[str, Any]") -> None:
+        self.state = state
+        self.id: str = state["id"]
+        self.pid: int = state["pid"]
+        self.status: str = state["status"]
+        self.bundle: str = state["bundle"]
+        self.created: str = state["created"]
+        self.owner: str = state["owner"]
+        self.annotations: dict[str, str] = state.get("annotations", {})
+
+
+class Container:
+    """One container of a Runtime."""
+
+    def __init__(self, settings: Settings, container_id: str) -> None:
+        self._settings = settings
+        self.id = container_id
+
+    def start(self) -> None:
+        """Execute the container's command (runtime.md, "start")."""
+        from ocirun.runtime.start import start
+
+        start(self._settings, self.id)
+
+    def state(self) -> "dict[str, Any]":
+        """The state of the container (runtime.md, "Query State")."""
+        from ocirun.runtime.state import state
+
+        return state(self._settings, self.id)
+
+    def kill(self, signal: "str | int" = "TERM", all: bool = False) -> None:
+        """Send a signal to init, or with `all` to every process (runtime.md, "kill")."""
+        from ocirun.runtime.kill import kill
+
+        kill(self._settings, self.id, signal, all)
+
+    def delete(self, force: bool = False) -> None:
+        """Delete the container; with `force` in any state (runtime.md, "delete")."""
+        from ocirun.runtime.delete import delete
+
+        delete(self._settings, self.id, force)
+
+
+class Runtime:
+    """All containers below one root directory.
+
+    Args:
+        root: the directory; "" for /run/ocirun, or $XDG_RUNTIME_DIR/ocirun for
+            ordinary users.
+        systemd_cgroup: let systemd make the cgroups (not in this version).
+        cgroup_manager: "cgroupfs", or "disabled" for no cgroups at all.
+        rootless: "true", "false" or "auto"; told by the caller's user id.
+        debug: takes a line of debug output.
+    """
+
+    def __init__(
+        self,
+        root: str = "",
+        *,
+        systemd_cgroup: bool = False,
+        cgroup_manager: str = "cgroupfs",
+        rootless: str = "auto",
+        debug: "Callable[[str], None] | None" = None,
+    ) -> None:
+        self._settings = Settings(root, systemd_cgroup, cgroup_manager, debug)
+
+    def create(
+        self,
+        id: str,
+        bundle: str = ".",
+        *,
+        pid_file: str = "",
+        console_socket: str = "",
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        preserve_fds: int = 0,
+        pidfd_socket: str = "",
+    ) -> Container:
+        """Create a container that waits for `start` (runtime.md, "create")."""
+        from ocirun.runtime.create import Request, create
+
+        request = Request(id, bundle)
+        request.pid_file = pid_file
+        request.console_socket = console_socket
+        request.no_pivot = no_pivot
+        request.no_new_keyring = no_new_keyring
+        request.preserve_fds = preserve_fds
+        request.pidfd_socket = pidfd_socket
+        create(self._settings, request).folder.close()
+        return Container(self._settings, id)
+
+    def run(
+        self,
+        id: str,
+        bundle: str = ".",
+        *,
+        pid_file: str = "",
+        console_socket: str = "",
+        detach: bool = False,
+        keep: bool = False,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+        no_subreaper: bool = False,
+        preserve_fds: int = 0,
+        pidfd_socket: str = "",
+    ) -> int:
+        """Run a container to its end and return its exit status; 128 + n for signal n.
+
+        With `detach` it returns 0 as soon as the container runs; with `keep` the
+        container is not deleted at its end.
+        """
+        from ocirun.runtime.create import Request
+        from ocirun.runtime.run import run
+
+        request = Request(id, bundle)
+        request.pid_file = pid_file
+        request.console_socket = console_socket
+        request.no_pivot = no_pivot
+        request.no_new_keyring = no_new_keyring
+        request.preserve_fds = preserve_fds
+        request.pidfd_socket = pidfd_socket
+        return run(self._settings, request, detach=detach, keep=keep, subreaper=not no_subreaper)
+
+    def get(self, id: str) -> Container:
+        """A container by its id. Its existence is found out by the first method called."""
+        from ocirun.state.store import check_id
+
+        return Container(self._settings, check_id(id))
+
+    def list(self) -> list[ContainerInfo]:
+        """All containers, sorted by id; an unreadable record has the status "unknown"."""
+        from ocirun.runtime.state import states
+
+        return [ContainerInfo(state) for state in states(self._settings)]
+
+    def delete(self, id: str, *, force: bool = False) -> None:
+        """Delete a container; with `force` in any state, and none is no error."""
+        self.get(id).delete(force)

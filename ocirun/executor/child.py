@@ -1,0 +1,250 @@
+"""The init process from its birth to the execve.
+
+It performs the steps of the plan and speaks `executor.protocol`. After it has
+entered the container it imports nothing (the import system is emptied first:
+the image could hold a module of any name), formats nothing, and never returns:
+it leaves by execve or `posix._exit`.
+"""
+
+import _signal
+import _socket
+import posix
+import sys
+from fcntl import ioctl
+
+from ocirun.executor import filesystem, identity
+from ocirun.executor.paths import EPERM, find, parent_of
+from ocirun.executor.protocol import (
+    CONSOLE,
+    EXECUTE,
+    GO,
+    HOOK,
+    HOOKS,
+    INTERNAL,
+    MAX_MESSAGE,
+    READY,
+    START_HOOK,
+    failed,
+)
+from ocirun.linux.ffi import SyscallError
+from ocirun.linux.fs import O_PATH
+from ocirun.linux.mount import (
+    AT_EMPTY_PATH,
+    DEVPTS_SUPER_MAGIC,
+    OPEN_TREE_CLONE,
+    filesystem_magic,
+    move_mount,
+    open_tree,
+)
+from ocirun.linux.process import CLOSE_RANGE_CLOEXEC, close_range
+from ocirun.plan.step import Hook, Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    RunHooks = Callable[[list[Hook], int], tuple[int, int, bytes] | None]
+
+_TIOCSPTLCK, _TIOCGPTPEER, _TIOCSWINSZ, _TIOCSCTTY = 0x40045431, 0x5441, 0x5414, 0x540E
+_LAST_FD = 0xFFFFFFFF
+
+
+class Child:
+    """What the steps share.
+
+    Attributes:
+        root: descriptor of the container's root mount.
+        empty: descriptor of the tmpfs that covers masked directories; -1 before.
+        log: the kernel's words on the last failure of a file system context.
+        env: environment of the process; path: the executable, once found.
+        entered: the working directory has been entered already.
+    """
+
+    def __init__(self, plan: Plan, sock: "_socket.socket", link: "Link") -> None:
+        self.plan = plan
+        self.sock = sock
+        self.link = link
+        self.root = -1
+        self.empty = -1
+        self.log = b""
+        self.env: dict[bytes, bytes] = {}
+        for word in plan.env:
+            key, _, value = word.partition(b"=")
+            self.env[key] = value
+        self.path = b""
+        self.entered = True
+
+
+class Link:
+    """What init inherits from the parent.
+
+    Attributes:
+        listener: socket on which `start` will connect; None: go straight on (`run`).
+        preserved: number of descriptors from 3 on that the container gets.
+        creating, created: memory files with the container's state for hooks; -1: none.
+        run_hooks: executes a list of hooks; None if the plan has none for init.
+    """
+
+    def __init__(self) -> None:
+        self.listener: _socket.socket | None = None
+        self.preserved = 0
+        self.creating = -1
+        self.created = -1
+        self.run_hooks: RunHooks | None = None
+
+
+class HookError(Exception):
+    """A hook that init ran has failed: (is it startContainer, number, wait status, words)."""
+
+
+def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
+    """Be the container's init process. Called in the new process; does not return."""
+    number = INTERNAL
+    child = Child(plan, sock, link)
+    try:
+        _forget_the_host(sock, link)
+        for number, step in enumerate(plan.child):  # noqa: B007, the number is for the report
+            _STEPS[step.op](child, *step.args)
+        number = INTERNAL
+        _wait_for_start(child)
+        _hooks(child, "startContainer", link.created)
+        number = EXECUTE
+        _execute(child)
+    except HookError as error:
+        late, index, status, words = error.args
+        number = (START_HOOK if late else HOOK) + index
+        _report(child, failed(number, status, "", words))
+    except SyscallError as error:
+        _report(child, failed(number, error.errno, error.call, child.log))
+    except OSError as error:
+        _report(child, failed(number, error.errno or 0))
+    except BaseException as error:  # never a traceback in here
+        _report(child, failed(INTERNAL, 0, type(error).__name__))
+    finally:
+        posix._exit(1)
+
+
+def _report(child: Child, message: bytes) -> None:
+    try:
+        child.sock.send(message)
+    except OSError:  # the parent is gone; there is nobody to tell
+        pass
+
+
+def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
+    """Close what is not needed, and make sure that nothing can be imported."""
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    keep = {sock.fileno(), link.creating, link.created, -1}
+    if link.listener:
+        keep.add(link.listener.fileno())
+    keep.discard(-1)
+    low = 3 + link.preserved
+    for fd in sorted(keep):
+        if fd >= low:
+            if fd > low:
+                close_range(low, fd - 1)
+            low = fd + 1
+    close_range(low, _LAST_FD)
+    posix.umask(0)
+
+
+def await_parent(child: Child) -> None:
+    """Wait until the parent has done its part; it may have died."""
+    if child.sock.recv(MAX_MESSAGE) != GO:
+        posix._exit(1)
+
+
+def hooks(child: Child) -> None:
+    """The parent runs prestart and createRuntime, then init runs createContainer."""
+    child.sock.send(HOOKS)
+    await_parent(child)
+    _hooks(child, "createContainer", child.link.creating)
+
+
+def _hooks(child: Child, name: str, state: int) -> None:
+    wanted = child.plan.hooks.get(name)
+    if not wanted or child.link.run_hooks is None:
+        return
+    failure = child.link.run_hooks(wanted, state)
+    if failure:
+        raise HookError(name == "startContainer", *failure)
+
+
+def console(child: Child, size: tuple[int, int] | None) -> None:
+    """A pseudo terminal of the container's own devpts: the parent gets the master.
+
+    The image may have prepared the places: only a real devpts will do, and
+    /dev/console is made, never followed (CVE-2025-52565).
+    """
+    flags = posix.O_RDWR | posix.O_NOCTTY
+    master = find(child.root, b"/dev/pts/ptmx", flags, strict=True)
+    if filesystem_magic(master) != DEVPTS_SUPER_MAGIC:
+        raise SyscallError("fstatfs(DEVPTS_SUPER_MAGIC)", EPERM)
+    ioctl(master, _TIOCSPTLCK, bytes(4))
+    slave = ioctl(master, _TIOCGPTPEER, flags | posix.O_CLOEXEC)
+    if size:
+        height, width = size
+        winsize = height.to_bytes(2, "little") + width.to_bytes(2, "little") + bytes(4)
+        ioctl(master, _TIOCSWINSZ, winsize)
+    parent, name = parent_of(child.root, b"/dev/console")
+    flags = posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    posix.close(posix.open(name, flags, 0o600, dir_fd=parent))
+    target = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
+    tree = open_tree(slave, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE)
+    move_mount(tree, target)
+    for fd in (tree, target, parent):
+        posix.close(fd)
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
+    child.sock.sendmsg([CONSOLE], [rights])
+    posix.close(master)
+    ioctl(slave, _TIOCSCTTY, 0)
+    for fd in range(3):
+        posix.dup2(slave, fd, True)
+    if slave > 2:
+        posix.close(slave)
+
+
+def _wait_for_start(child: Child) -> None:
+    """Say that the container is created, then wait for `start` to connect."""
+    posix.close(child.root)
+    if child.empty >= 0:
+        posix.close(child.empty)
+    child.sock.send(READY)
+    listener = child.link.listener
+    if listener is None:
+        return
+    child.sock.close()
+    fd, _ = listener._accept()  # type: ignore[attr-defined]
+    child.sock = _socket.socket(fileno=fd)
+    listener.close()
+    await_parent(child)
+
+
+def _execute(child: Child) -> None:
+    """Leave everything of Python's behind and execute the command."""
+    link = child.link
+    close_range(3 + link.preserved, _LAST_FD, CLOSE_RANGE_CLOEXEC)
+    for fd in range(3, 3 + link.preserved):
+        try:
+            posix.set_inheritable(fd, True)
+        except OSError:  # a hole in the range
+            pass
+    # Python ignores SIGPIPE and SIGXFSZ, and a caller may have ignored others.
+    for number in range(1, _signal.NSIG):
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):  # 32, 33: libc's own
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    posix.execve(child.path, child.plan.args, child.env)
+
+
+_STEPS = {
+    **filesystem.STEPS,
+    **identity.STEPS,
+    "await": await_parent,
+    "hooks": hooks,
+    "console": console,
+}

@@ -1,0 +1,144 @@
+"""From (step, errno, call) to an exception in words. Cold: imported when something has failed."""
+
+import errno as names
+import posix
+
+from ocirun.errors import CommandNotFound, HookFailed, OcirunError, StepFailed
+from ocirun.executor.hooks import NOT_EXECUTED, describe_status
+from ocirun.executor.protocol import (
+    EXECUTE,
+    HOOK,
+    INTERNAL,
+    JOINING,
+    START_HOOK,
+    read_failed,
+)
+from ocirun.plan.describe import describe, main_call
+from ocirun.plan.step import Hook, Plan, Step
+
+# (operation or "*", errno) -> what helps.
+_HINTS = {
+    ("rootfs", "ENOENT"): "root.path must be a directory, relative to the bundle or absolute",
+    ("bind", "ENOENT"): "the source of the bind mount does not exist on the host",
+    ("bind", "ENOTDIR"): "a file cannot be mounted on a directory, nor a directory on a file",
+    ("bind", "EROFS"): "the mount point is missing, and the file system is read-only: "
+    "make it in the image",
+    ("bind", "EPERM"): "nothing may be mounted inside /proc; and in a user namespace the flags of "
+    "the host's mount cannot be taken back",
+    ("mount", "EINVAL"): "the file system does not know one of the options",
+    ("mount", "ENODEV"): "the kernel does not have this file system: is its module loaded?",
+    ("mount", "EROFS"): "the mount point is missing, and the file system is read-only: "
+    "make it in the image",
+    (
+        "mount",
+        "EPERM",
+    ): "the kernel does not allow this mount here: in a user namespace sysfs needs "
+    "a network namespace of its own, and /proc a pid namespace",
+    ("mount", "ELOOP"): "/proc and /sys in the image must not be symbolic links",
+    ("overlay", "EINVAL"): "upper and work directory must be on one file system that overlayfs can "
+    "write to, and not inside a lower one",
+    ("overlay", "ENOENT"): "lower, upper and work directory must exist",
+    ("device", "EEXIST"): "the image has something else in this place: remove it, or mount a tmpfs "
+    "on /dev",
+    ("device", "ENOTDIR"): "/dev in the image is not a directory",
+    ("console", "ENOENT"): "a terminal needs a devpts on /dev/pts: add it to mounts",
+    ("console", "EPERM"): "/dev/pts must be a devpts: add it to mounts",
+    ("rlimit", "EPERM"): "raising a hard limit needs CAP_SYS_RESOURCE",
+    ("oom-score-adj", "EACCES"): "lowering the score needs CAP_SYS_RESOURCE",
+    ("id-map", "EPERM"): "the ids must belong to the caller, or the caller needs CAP_SETUID and "
+    "CAP_SETGID",
+    ("id-map", "EINVAL"): "do two of the mappings overlap?",
+    ("cwd", "ENOENT"): "process.cwd must be a directory in the container",
+    ("cwd-early", "ENOTDIR"): "process.cwd must be a directory in the container",
+    ("cwd", "EACCES"): "the user may not enter process.cwd",
+    ("clone", "EPERM"): "namespaces need CAP_SYS_ADMIN: run as root, or with a user namespace",
+    ("clone", "ENOSPC"): "a limit in /proc/sys/user is reached",
+    ("clone", "EINVAL"): "the kernel does not have one of these kinds of namespaces",
+    ("setns", "EINVAL"): "the file is not a namespace of this kind",
+    ("setns", "ENOENT"): "the namespace is gone, or was never there",
+    ("symlink", "EROFS"): "/dev is read-only in the image: mount a tmpfs on it",
+    ("*", "EPERM"): "ocirun needs to be root, or a user namespace of its own",
+    ("*", "ENOSPC"): "the disk is full",
+    ("*", "EROFS"): "the file system is read-only",
+}
+
+
+def step_failed(step: Step, error: int, call: str, log: str = "") -> StepFailed:
+    """The exception for a step and an errno."""
+    words = describe(step)
+    name = names.errorcode.get(error, "")
+    return StepFailed(
+        f"cannot {words}",
+        step=words,
+        pointer=step.pointer,
+        syscall=main_call(step, call),
+        errno=error,
+        kernel=log,
+        hint=_HINTS.get((step.op, name)) or _HINTS.get(("*", name), ""),
+    )
+
+
+def explain(plan: Plan, message: bytes) -> OcirunError:
+    """The exception for what init reported."""
+    number, error, call, log = read_failed(message)
+    if number == INTERNAL:
+        return OcirunError(f"internal error in the container's init process: {call or error}")
+    if number == EXECUTE:
+        return _not_executed(plan, error, "/process/args/0")
+    if START_HOOK <= number < JOINING:
+        return hook_failed(plan, "startContainer", number - START_HOOK, error, log)
+    if HOOK <= number < START_HOOK:
+        return hook_failed(plan, "createContainer", number - HOOK, error, log)
+    if number - JOINING == len(plan.joins):
+        step = Step("clone", "/linux/namespaces", plan.unshare)
+    elif number >= JOINING:
+        step = plan.joins[number - JOINING]
+    else:
+        step = plan.child[number]
+    if step.op == "executable":
+        return _not_executed(plan, error, step.pointer)
+    return step_failed(step, error, call, log)
+
+
+def _not_executed(plan: Plan, error: int, pointer: str) -> CommandNotFound:
+    command = plan.args[0].decode("utf-8", "replace")
+    reason, hint = posix.strerror(error), ""
+    name = names.errorcode.get(error, "")
+    if name == "ENOENT" and len(plan.candidates) > 1:
+        reason = "executable file not found in $PATH"
+        hint = "PATH is set in process.env; is the command in the image?"
+    elif name == "ENOENT":
+        reason = "no such file or directory"
+        hint = "is the command in the image, and the interpreter or loader that it needs?"
+    elif name == "EACCES":
+        reason = "permission denied"
+        hint = "the file must be executable for process.user, on a mount without noexec"
+    elif name == "ENOEXEC":
+        hint = "the file is neither a program for this machine nor a script that begins with #!"
+    return CommandNotFound(
+        f"exec: {command!r}: {reason}",
+        step=f"execute {command}",
+        pointer=pointer,
+        syscall="execve",
+        errno=error,
+        hint=hint,
+    )
+
+
+def hook_failed(plan: Plan, name: str, index: int, status: int, words: str) -> HookFailed:
+    """The exception for a hook that failed."""
+    hook: Hook = plan.hooks[name][index]
+    path = hook.path.decode("utf-8", "replace")
+    end = describe_status(status)
+    if words:
+        end += ": " + words.strip().splitlines()[-1][:300]
+    return HookFailed(
+        f"{name} hook {path} {end}",
+        step=f"execute {name} hook {path}",
+        pointer=hook.pointer,
+        errno=status - NOT_EXECUTED if status >= NOT_EXECUTED else 0,
+        path=path,
+        kernel="",
+        hint="a hook's path is looked up "
+        + ("in the container" if name == "startContainer" else "on the host"),
+    )

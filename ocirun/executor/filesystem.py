@@ -1,0 +1,391 @@
+"""The steps that build the container's file systems. Performed by init, before the pivot.
+
+Every function takes the child's context and the arguments of its step, as the
+planners in `ocirun.plan` wrote them. Nothing is decided here that could have
+been decided there.
+"""
+
+import posix
+
+from ocirun.executor.paths import (
+    EEXIST,
+    ENOENT,
+    ENOTDIR,
+    EPERM,
+    S_IFMT,
+    find,
+    is_directory,
+    make,
+    parent_of,
+    refuse_proc,
+)
+from ocirun.linux.ffi import SyscallError
+from ocirun.linux.fs import O_PATH
+from ocirun.linux.mount import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MNT_DETACH,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_REC,
+    OPEN_TREE_CLONE,
+    PROC_SUPER_MAGIC,
+    context_log,
+    filesystem_magic,
+    fsconfig_create,
+    fsconfig_flag,
+    fsconfig_reconfigure,
+    fsconfig_string,
+    fsmount,
+    fsopen,
+    fspick,
+    mount,
+    mount_setattr,
+    move_mount,
+    open_tree,
+    pivot_root,
+    umount2,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.executor.child import Child
+
+Data = tuple[tuple[bytes, bytes | None], ...]
+_DIRECTORY = O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+_S_IFCHR = 0o020000
+
+
+def propagation(child: "Child", path: bytes, flags: int) -> None:
+    """Set the propagation of a mount point (mount_namespaces(7))."""
+    mount(None, path, None, flags)
+
+
+def rootfs(child: "Child", path: bytes) -> None:
+    """Clone the tree at `path` and put it there as a mount of its own."""
+    tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_RECURSIVE)
+    target = posix.open(path, _DIRECTORY)
+    move_mount(tree, target)
+    posix.close(target)
+    child.root = tree
+
+
+def overlay(
+    child: "Child", mountpoint: bytes, lowers: tuple[bytes, ...], upper: bytes, work: bytes
+) -> None:
+    """Mount an overlay as the root file system, inside the container's own mount namespace."""
+    if upper == b"tmpfs":
+        scratch = _detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
+        target = posix.open(mountpoint, _DIRECTORY)
+        move_mount(scratch, target)
+        posix.close(target)
+        below = posix.stat(lowers[0])
+        posix.mkdir(b"work", 0o700, dir_fd=scratch)
+        posix.mkdir(b"upper", below.st_mode & 0o7777, dir_fd=scratch)
+        posix.chown(b"upper", below.st_uid, below.st_gid, dir_fd=scratch)
+        # The overlay looks these up once, now, through the host's procfs.
+        base = b"/proc/self/fd/%d/" % scratch
+        upper, work = base + b"upper", base + b"work"
+    data: list[tuple[bytes, bytes | None]] = [
+        (b"lowerdir", b":".join(_escape(path) for path in lowers))
+    ]
+    if upper:
+        data += [(b"upperdir", upper), (b"workdir", work)]
+    merged = _detached(child, b"overlay", b"overlay", 0, (), tuple(data))
+    target = posix.open(mountpoint, _DIRECTORY)
+    move_mount(merged, target)
+    posix.close(target)
+    child.root = merged
+
+
+def _escape(path: bytes) -> bytes:
+    """A colon separates lower directories (overlayfs.rst)."""
+    return path.replace(b"\\", b"\\\\").replace(b":", b"\\:")
+
+
+def _detached(
+    child: "Child",
+    kind: bytes,
+    source: bytes,
+    attrs: int,
+    superblock: tuple[bytes, ...],
+    data: Data,
+) -> int:
+    """A new file system as a mount that hangs nowhere yet. Returns its descriptor."""
+    context = fsopen(kind)
+    try:
+        fsconfig_string(context, b"source", source)
+        _configure(context, superblock, data)
+        fsconfig_create(context)
+        return fsmount(context, attrs)
+    except SyscallError:
+        child.log = context_log(context)
+        raise
+    finally:
+        posix.close(context)
+
+
+def _configure(context: int, superblock: tuple[bytes, ...], data: Data) -> None:
+    for flag in superblock:
+        fsconfig_flag(context, flag)
+    for key, value in data:
+        if value is None:
+            fsconfig_flag(context, key)
+        else:
+            fsconfig_string(context, key, value)
+
+
+def _propagate(fd: int, flags: tuple[int, ...]) -> None:
+    for flag in flags:
+        mount_setattr(fd, 0, 0, flag & ~MS_REC, bool(flag & MS_REC))
+
+
+def filesystem(
+    child: "Child", path: bytes, kind: bytes, source: bytes, attrs: int,
+    superblock: tuple[bytes, ...], data: Data, mount_only: int, tree: tuple[int, int],
+    flags: tuple[int, ...],
+) -> None:  # fmt: skip
+    """Mount a new file system on `path`."""
+    strict = kind in (b"proc", b"sysfs")
+    target = make(child.root, path, True, strict)
+    refuse_proc(target)
+    if mount_only:
+        _mount_by_name(target, kind, source, mount_only, data)
+        posix.close(target)
+        new = find(child.root, path)
+        mount_setattr(new, attrs, 0, 0, False)
+    else:
+        new = _detached(child, kind, source, attrs, superblock, data)
+        move_mount(new, target)
+        posix.close(target)
+    if tree[0] or tree[1]:
+        mount_setattr(new, tree[0], tree[1], 0, True)
+    _propagate(new, flags)
+    posix.close(new)
+
+
+def _mount_by_name(target: int, kind: bytes, source: bytes, flags: int, data: Data) -> None:
+    """mount(2) through the host's procfs, for the flags that fsconfig(2) does not know."""
+    words = b",".join(key if value is None else key + b"=" + value for key, value in data)
+    mount(source, b"/proc/self/fd/%d" % target, kind, flags, words)
+
+
+def bind(
+    child: "Child", path: bytes, source: bytes, recursive: bool, attr_set: int, attr_clr: int,
+    tree_set: int, tree_clr: int, flags: tuple[int, ...], inform: bool,
+) -> None:  # fmt: skip
+    """Show a file or a tree of the host on `path`."""
+    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0))
+    target = make(child.root, path, is_directory(tree))
+    if path == b"/proc":
+        if filesystem_magic(tree) != PROC_SUPER_MAGIC:
+            raise SyscallError("fstatfs(PROC_SUPER_MAGIC)", EPERM)
+    elif not inform:
+        refuse_proc(target)
+    if tree_set or tree_clr:
+        mount_setattr(tree, tree_set, tree_clr, 0, True)
+    if attr_set or attr_clr:
+        mount_setattr(tree, attr_set, attr_clr, 0, False)
+    move_mount(tree, target)
+    _propagate(tree, flags)
+    posix.close(target)
+    posix.close(tree)
+
+
+def remount(
+    child: "Child", path: bytes, attr_set: int, attr_clr: int, superblock: tuple[bytes, ...],
+    data: Data, flags: tuple[int, ...],
+) -> None:  # fmt: skip
+    """Change the options of what is mounted on `path`."""
+    target = find(child.root, path)
+    if superblock or data:
+        context = fspick(target)
+        try:
+            _configure(context, superblock, data)
+            fsconfig_reconfigure(context)
+        except SyscallError:
+            child.log = context_log(context)
+            raise
+        finally:
+            posix.close(context)
+    if attr_set or attr_clr:
+        mount_setattr(target, attr_set, attr_clr, 0, False)
+    _propagate(target, flags)
+    posix.close(target)
+
+
+def attributes(child: "Child", path: bytes, attr_set: int, attr_clr: int, recursive: bool) -> None:
+    """Change the attributes of the mount on `path`."""
+    target = find(child.root, path)
+    mount_setattr(target, attr_set, attr_clr, 0, recursive)
+    posix.close(target)
+
+
+def propagate(child: "Child", path: bytes, flags: tuple[int, ...]) -> None:
+    """Change the propagation of the mount on `path` in the container."""
+    target = find(child.root, path)
+    _propagate(target, flags)
+    posix.close(target)
+
+
+def device(
+    child: "Child", path: bytes, mode: int, major: int, minor: int, uid: int, gid: int, bound: bool
+) -> None:
+    """Make a device node, or show the host's where mknod(2) is not allowed."""
+    parent, name = parent_of(child.root, path)
+    number = posix.makedev(major, minor)
+    try:
+        if bound:
+            _bind_device(parent, name, path)
+            return
+        try:
+            posix.mknod(name, mode, number, dir_fd=parent)
+        except OSError as error:
+            if error.errno == EPERM:  # in a nested container
+                _bind_device(parent, name, path)
+                return
+            there = posix.lstat(name, dir_fd=parent)
+            if error.errno != EEXIST or (there.st_mode & S_IFMT, there.st_rdev) != (
+                mode & S_IFMT,
+                number,
+            ):
+                raise SyscallError("mknodat", error.errno) from None
+            return
+        if uid or gid:
+            posix.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+    finally:
+        posix.close(parent)
+
+
+def _bind_device(parent: int, name: bytes, source: bytes) -> None:
+    flags = posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    try:
+        posix.close(posix.open(name, flags | posix.O_EXCL, 0o666, dir_fd=parent))
+    except OSError as error:
+        if error.errno != EEXIST:
+            raise SyscallError("openat", error.errno) from None
+    target = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
+    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE)
+    move_mount(tree, target)
+    posix.close(tree)
+    posix.close(target)
+
+
+def symlink(child: "Child", target: bytes, path: bytes, replace: bool) -> None:
+    """Make a symlink; one that is there already stays, unless it is to be replaced."""
+    parent, name = parent_of(child.root, path)
+    try:
+        if replace:
+            try:
+                posix.unlink(name, dir_fd=parent)
+            except OSError as error:
+                if error.errno != ENOENT:
+                    raise SyscallError("unlinkat", error.errno) from None
+        posix.symlink(target, name, dir_fd=parent)
+    except OSError as error:
+        if error.errno != EEXIST:
+            raise SyscallError("symlinkat", error.errno) from None
+    finally:
+        posix.close(parent)
+
+
+def make_directory(child: "Child", path: bytes) -> None:
+    """Make a directory in the container's root, if there is none."""
+    posix.close(make(child.root, path, True))
+
+
+def mask(child: "Child", path: bytes) -> None:
+    """Hide a path behind /dev/null or an empty tmpfs. A missing one is fine, as with runc."""
+    try:
+        target = find(child.root, path)
+    except SyscallError as error:
+        if error.errno in (ENOENT, ENOTDIR):
+            return
+        raise
+    if is_directory(target):
+        cover = _empty_directory(child)
+    else:
+        cover = open_tree(AT_FDCWD, b"/dev/null", OPEN_TREE_CLONE)
+        null = posix.fstat(cover)
+        if null.st_mode & S_IFMT != _S_IFCHR or null.st_rdev != posix.makedev(1, 3):
+            raise SyscallError("fstat(/dev/null)", EPERM)
+    move_mount(cover, target)
+    posix.close(target)
+    if cover != child.empty:
+        posix.close(cover)
+
+
+def _empty_directory(child: "Child") -> int:
+    """One read-only tmpfs serves all masks: a mount is cloned from the first."""
+    if child.empty < 0:
+        attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+        child.empty = _detached(child, b"tmpfs", b"tmpfs", attrs, (), ((b"mode", b"755"),))
+        return child.empty
+    return open_tree(child.empty, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE)
+
+
+def readonly(child: "Child", path: bytes) -> None:
+    """Make a path read-only. A missing one is fine, as with runc."""
+    try:
+        target = find(child.root, path)
+    except SyscallError as error:
+        if error.errno in (ENOENT, ENOTDIR):
+            return
+        raise
+    tree = open_tree(target, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE | AT_RECURSIVE)
+    mount_setattr(tree, MOUNT_ATTR_RDONLY, 0, 0, False)
+    move_mount(tree, target)
+    posix.close(tree)
+    posix.close(target)
+
+
+def root_readonly(child: "Child") -> None:
+    """Make the root file system read-only, now that all mount points are there."""
+    mount_setattr(child.root, MOUNT_ATTR_RDONLY, 0, 0, False)
+
+
+def pivot(child: "Child") -> None:
+    """Make the root file system the root, and let go of the old one (pivot_root(2), NOTES)."""
+    posix.fchdir(child.root)
+    pivot_root(b".", b".")
+    umount2(b".", MNT_DETACH)
+    posix.chdir(b"/")
+
+
+def move_root(child: "Child") -> None:
+    """For an initial ramfs, where pivot_root(2) is refused: move the root file system over "/"."""
+    slash = posix.open(b"/", _DIRECTORY)
+    move_mount(child.root, slash)
+    posix.close(slash)
+    chroot(child)
+
+
+def chroot(child: "Child") -> None:
+    """Enter the root file system without changing the mount namespace's root for others."""
+    posix.fchdir(child.root)
+    posix.chroot(b".")
+    posix.chdir(b"/")
+
+
+STEPS = {
+    "propagation": propagation,
+    "rootfs": rootfs,
+    "overlay": overlay,
+    "mount": filesystem,
+    "bind": bind,
+    "remount": remount,
+    "attributes": attributes,
+    "propagate": propagate,
+    "device": device,
+    "symlink": symlink,
+    "make-directory": make_directory,
+    "mask": mask,
+    "readonly": readonly,
+    "root-readonly": root_readonly,
+    "pivot": pivot,
+    "move-root": move_root,
+    "chroot": chroot,
+}

@@ -1,0 +1,266 @@
+"""The parent's side of a birth: the clone, its part of the set-up, the hooks of the host.
+
+`spawn` makes the init process of a plan. `Birth.finish` sees it through until
+it is created (or, for `run`, executed). A failure, wherever it happens, becomes
+an exception that names the step; by then init has been ended and reaped.
+"""
+
+import _signal
+import _socket
+import posix
+
+from ocirun.cgroups import apply, attach, undo
+from ocirun.errors import OcirunError, StepFailed
+from ocirun.executor.child import Link, init
+from ocirun.executor.protocol import (
+    BORN,
+    CONSOLE,
+    FAILED,
+    GO,
+    HOOKS,
+    JOINING,
+    MAX_MESSAGE,
+    READY,
+    failed,
+)
+from ocirun.linux.clone import (
+    CLONE_NEWTIME,
+    CLONE_PARENT,
+    clone3,
+    setns,
+    unshare,
+)
+from ocirun.plan.namespaces import KINDS
+from ocirun.plan.step import Plan, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+EPERM, ESRCH = 1, 3
+_CLONE = Step("clone", "/linux/namespaces")
+
+
+class Birth:
+    """An init process on its way.
+
+    Attributes:
+        pid: of init, as the parent sees it.
+        console: descriptor of the pseudo terminal's master; -1 without one.
+    """
+
+    def __init__(self, plan: Plan, pid: int, sock: "_socket.socket", link: Link) -> None:
+        self.plan = plan
+        self.pid = pid
+        self.sock = sock
+        self.link = link
+        self.console = -1
+        self.cgroups: list[str] = []  # directories that were made for this container
+        self.gone = False
+
+    def prepare(self) -> None:
+        """Do what only the parent can: id mappings, cgroups, oom score. Then let init go on."""
+        plan = self.plan
+        try:
+            if plan.uid_map:
+                self._map_ids()
+            if plan.cgroup is not None:
+                self.cgroups = apply(plan.cgroup)
+                attach(plan.cgroup, self.pid)
+            if plan.oom_score_adj is not None:
+                self._write("oom_score_adj", b"%d" % plan.oom_score_adj.args[0], plan.oom_score_adj)
+        except BaseException:
+            self.abort()
+            raise
+        self._send(GO)
+
+    def finish(self, host_hooks: "Callable[[], None]") -> None:
+        """Wait until init is created, or executed if it does not wait for `start`.
+
+        `host_hooks` executes the hooks of the runtime's namespaces when their time
+        has come. Raises StepFailed and the like; init is gone then.
+        """
+        try:
+            while True:
+                message, rights, _, _ = self.sock.recvmsg(MAX_MESSAGE, 64, _socket.MSG_CMSG_CLOEXEC)
+                kind = message[:1]
+                if kind == READY and self.link.listener is not None:
+                    return
+                if kind == READY:
+                    continue
+                if kind == CONSOLE:
+                    self.console = int.from_bytes(rights[0][2][:4], "little")
+                elif kind == HOOKS:
+                    host_hooks()
+                    self._send(GO)
+                elif kind == FAILED:
+                    raise failure(self.plan, message)
+                elif self.link.listener is None and not kind and self.is_executed():
+                    return
+                else:
+                    raise StepFailed(
+                        "the init process died during set-up",
+                        hint="was it killed, or is the memory limit too low for the set-up?",
+                        pointer="/linux/resources/memory/limit" if self.plan.cgroup else "",
+                    )
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self.sock.close()
+
+    def is_executed(self) -> bool:
+        """The end of the file means execve, unless init has died without a word."""
+        found = posix.waitid(posix.P_PID, self.pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
+        # Killed before the execve or right after it: nobody can tell, and it ran.
+        return found is None or found.si_code == posix.CLD_EXITED or found.si_status != 9
+
+    def abort(self) -> None:
+        """End init, wait for its end, and remove the cgroups made for it."""
+        if self.gone:
+            return
+        self.gone = True
+        try:
+            posix.kill(self.pid, _signal.SIGKILL)
+            posix.waitpid(self.pid, 0)
+        except OSError:  # it is gone already
+            pass
+        if self.console >= 0:
+            posix.close(self.console)
+            self.console = -1
+        undo(self.cgroups)
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self.sock.send(message)
+        except OSError:  # init has died; `finish` finds out why
+            pass
+
+    def _map_ids(self) -> None:
+        plan = self.plan
+        if posix.geteuid() != 0:
+            self._write("setgroups", b"deny", Step("id-map", "/linux/gidMappings", "gid", b"deny"))
+        for name, text in (("uid", plan.uid_map), ("gid", plan.gid_map)):
+            self._write(f"{name}_map", text, Step("id-map", f"/linux/{name}Mappings", name, text))
+
+    def _write(self, name: str, value: bytes, step: Step) -> None:
+        path = f"/proc/{self.pid}/{name}"
+        try:
+            fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+            try:
+                posix.write(fd, value)
+            finally:
+                posix.close(fd)
+        except OSError as error:
+            raise _step_failed(step, error.errno or 0, f"write({path})") from None
+
+
+def spawn(plan: Plan, link: Link) -> Birth:
+    """Make the init process of a plan, in its new and joined namespaces.
+
+    Raises StepFailed. The caller then calls `prepare` and `finish`.
+    """
+    mine, theirs = _socket.socketpair(
+        _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+    )
+    try:
+        if plan.joins or plan.own_time:
+            pid = _by_go_between(plan, link, mine, theirs)
+        else:
+            try:
+                pid = clone3(plan.unshare)
+            except OSError as error:
+                raise _step_failed(_CLONE, error.errno or 0, "clone3") from None
+            if pid == 0:
+                init(plan, theirs, link)
+    except BaseException:
+        mine.close()
+        raise
+    finally:
+        theirs.close()
+    return Birth(plan, pid, mine, link)
+
+
+def _by_go_between(plan: Plan, link: Link, mine: "_socket.socket", theirs: "_socket.socket") -> int:
+    """Join namespaces in a process of its own, which then clones init as its sibling.
+
+    A process that has joined a pid or time namespace cannot take it back, and
+    these two only count for children.
+    """
+    spaces = []
+    try:
+        for step in plan.joins:
+            spaces.append(_open_namespace(step))
+        pid = posix.fork()
+        if pid == 0:
+            _go_between(plan, link, theirs, spaces)
+    finally:
+        for fd in spaces:
+            posix.close(fd)
+    message = mine.recv(MAX_MESSAGE)
+    posix.waitpid(pid, 0)
+    if message[:1] == BORN:
+        return int.from_bytes(message[1:9], "little")
+    if message[:1] == FAILED:
+        raise failure(plan, message)
+    raise StepFailed("the process that joins the namespaces died")
+
+
+def _open_namespace(step: Step) -> int:
+    path = step.args[1]
+    try:
+        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)  # type: ignore[arg-type]
+    except OSError as error:
+        raise _step_failed(step, error.errno or 0, "open") from None
+
+
+def _go_between(plan: Plan, link: Link, sock: "_socket.socket", spaces: list[int]) -> "NoReturn":
+    number = JOINING
+    try:
+        todo = list(range(len(spaces)))
+        # What needs the privileges of the runtime comes before the user namespace,
+        # what needs those of the user namespace after it.
+        todo.sort(key=lambda i: plan.joins[i].args[0] == "user")
+        again = []
+        for i in todo:
+            number = JOINING + i
+            kind = plan.joins[i].args[0]
+            try:
+                setns(spaces[i], KINDS[kind])  # type: ignore[index]
+            except OSError as error:
+                if error.errno != EPERM or kind == "user":
+                    raise
+                again.append(i)
+        for i in again:
+            number = JOINING + i
+            setns(spaces[i], KINDS[plan.joins[i].args[0]])  # type: ignore[index]
+        number = JOINING + len(spaces)
+        if plan.own_time:
+            unshare(CLONE_NEWTIME)
+            if plan.time_offsets:
+                fd = posix.open("/proc/self/timens_offsets", posix.O_WRONLY | posix.O_CLOEXEC)
+                posix.write(fd, plan.time_offsets)
+                posix.close(fd)
+        pid = clone3(plan.unshare | CLONE_PARENT)
+        if pid == 0:
+            init(plan, sock, link)
+        sock.send(BORN + pid.to_bytes(8, "little"))
+        posix._exit(0)
+    except OSError as error:
+        sock.send(failed(number, error.errno or 0, getattr(error, "call", "")))
+    finally:
+        posix._exit(1)
+
+
+def failure(plan: Plan, message: bytes) -> OcirunError:
+    """The exception for a message FAILED. Cold: words are only needed now."""
+    from ocirun.executor.failures import explain
+
+    return explain(plan, message)
+
+
+def _step_failed(step: Step, error: int, call: str) -> OcirunError:
+    from ocirun.executor.failures import step_failed
+
+    return step_failed(step, error, call)

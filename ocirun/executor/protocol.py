@@ -1,0 +1,64 @@
+"""What the parent and the init process say to each other. All of it.
+
+One SOCK_SEQPACKET socket pair, a message a packet, the first byte is its kind:
+
+    parent                                init (new namespaces)
+      |  clone3 ------------------------->  |
+      |                                     |  steps up to "await": mounts
+      |  uid_map, gid_map, cgroups, oom     |
+      |  GO ------------------------------> |
+      |                                     |  the rest of the mounts
+      | <--------------- CONSOLE + pty (1)  |
+      | <----------------------- HOOKS (2)  |
+      |  prestart, createRuntime            |
+      |  GO ------------------------------> |
+      |                                     |  createContainer hooks, pivot_root,
+      |                                     |  privileges, lookup of the command
+      | <----------------------- READY      |
+      |                                     |
+      |        create: both sockets close, init waits on its listening socket
+      |        run: init goes straight on
+      |                                     |
+      |    start ---- connect, GO --------> |
+      |                                     |  startContainer hooks, execve
+      | <---------- end of file: executed   |
+      | <---------- FAILED: not executed    |
+
+    (1) with process.terminal   (2) with hooks of these kinds
+
+At any point init may say FAILED and exit. A message FAILED is binary and of
+bounded size: the number of the step, errno, the name of the call, and what the
+kernel wrote into the file system context's log. Text for people is made by the
+parent. If either side dies the other sees the end of the file.
+"""
+
+GO = b"G"
+CONSOLE = b"C"
+HOOKS = b"H"
+READY = b"K"
+FAILED = b"E"
+BORN = b"P"  # from the go-between that joins namespaces: the pid of init
+
+MAX_MESSAGE = 4096
+JOINING = 0x4000  # step numbers from here on count in plan.joins
+HOOK = 0x2000  # and from here on in hooks.createContainer: errno is a wait status
+START_HOOK = 0x3000  # the same in hooks.startContainer
+EXECUTE = 0x1FFF  # the execve itself
+INTERNAL = 0x1FFE  # an exception that is no OSError: a bug
+
+
+def failed(step: int, error: int, call: str = "", log: bytes = b"") -> bytes:
+    """The message FAILED. `error` is errno, or a wait status for hooks."""
+    head = FAILED + step.to_bytes(2, "little") + (error & 0xFFFFFF).to_bytes(3, "little")
+    return head + call.encode("utf-8", "replace")[:256] + b"\0" + log[:1024]
+
+
+def read_failed(message: bytes) -> tuple[int, int, str, str]:
+    """(step, errno, call, log) of a message FAILED."""
+    call, _, log = message[6:].partition(b"\0")
+    return (
+        int.from_bytes(message[1:3], "little"),
+        int.from_bytes(message[3:6], "little"),
+        call.decode("utf-8", "replace"),
+        log.decode("utf-8", "replace"),
+    )

@@ -1,0 +1,126 @@
+"""The compiler: (spec, host facts) -> Plan. Pure, and the same every time.
+
+The order of the child's steps is the order in which they happen; it is decided
+here and nowhere else.
+"""
+
+from ocirun.cgroups import compile_cgroup
+from ocirun.errors import Unsupported
+from ocirun.plan.devices import compile_devices
+from ocirun.plan.host import Host
+from ocirun.plan.mounts import compile_mounts
+from ocirun.plan.namespaces import await_cgroup, compile_namespaces
+from ocirun.plan.process import compile_hooks, compile_process
+from ocirun.plan.rootfs import compile_paths, compile_pivot, compile_root
+from ocirun.plan.step import Plan, Step
+from ocirun.plan.values import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Properties of which this version can do nothing. Asking for one is an error:
+# a wish that is silently dropped is a hole.
+_UNSUPPORTED = (
+    ("process", "apparmorProfile"),
+    ("process", "selinuxLabel"),
+    ("process", "scheduler"),
+    ("process", "ioPriority"),
+    ("process", "execCPUAffinity"),
+    ("linux", "sysctl"),
+    ("linux", "seccomp"),
+    ("linux", "intelRdt"),
+    ("linux", "memoryPolicy"),
+    ("linux", "netDevices"),
+    ("linux", "mountLabel"),
+    ("linux", "personality"),
+)
+
+
+def compile_plan(
+    spec: "dict[str, Any]",
+    host: Host,
+    container_id: str,
+    bundle: str,
+    *,
+    keyring: bool = True,
+    pivot: bool = True,
+) -> Plan:
+    """Compile the plan of a container.
+
+    Args:
+        spec: config.json, valid (`spec.load`).
+        host: facts about the machine.
+        container_id: the container's id.
+        bundle: absolute path of the bundle.
+        keyring: give the container a session keyring of its own.
+        pivot: use pivot_root(2); False where the host's root is a ramfs.
+
+    Raises:
+        InvalidConfig, Unsupported: with the JSON pointer of what asked for it.
+    """
+    _refuse_unsupported(spec)
+    plan = Plan(container_id, bundle)
+    spaces = compile_namespaces(plan, spec)
+    compile_hooks(plan, spec)
+    if host.layout is not None:
+        plan.cgroup = compile_cgroup(spec, host.layout, container_id)
+    steps = plan.child
+    if spaces.private("user"):
+        # Nothing works before the mappings are written and the process is root in there.
+        steps.append(Step("await", ""))
+        spaces.awaited = True
+        steps.append(Step("become-root", spaces.new.get("user") or spaces.joined["user"]))
+    else:
+        steps.append(Step("undumpable", ""))
+    steps.append(Step("session", ""))
+    if keyring:
+        steps.append(Step("keyring", "", b"_ses." + container_id.encode()))
+    _names(plan, spec)
+    if "network" in spaces.new:
+        steps.append(Step("loopback", spaces.new["network"]))
+    compile_root(plan, spec, host, spaces)
+    late = compile_mounts(plan, spec, host, spaces)
+    await_cgroup(plan, spaces)
+    compile_devices(plan, spec, spaces)
+    _terminal(plan, spec)
+    cwd = spec["process"]["cwd"]
+    if cwd != "/":
+        steps.append(Step("make-directory", "/process/cwd", encode(cwd, "/process/cwd")))
+    compile_paths(plan, spec)
+    if any(plan.hooks.get(name) for name in ("prestart", "createRuntime", "createContainer")):
+        steps.append(Step("hooks", "/hooks"))
+    steps.extend(late)
+    compile_pivot(plan, spec, spaces, pivot)
+    if spaces.private("user"):
+        # Not earlier: it makes /proc/self/fd root's, and this process is not that root.
+        steps.append(Step("undumpable", ""))
+    compile_process(plan, spec, host, spaces)
+    return plan
+
+
+def _names(plan: Plan, spec: "dict[str, Any]") -> None:
+    for name, op in (("hostname", "hostname"), ("domainname", "domainname")):
+        if spec.get(name):
+            plan.child.append(Step(op, "/" + name, encode(spec[name], "/" + name)))
+
+
+def _terminal(plan: Plan, spec: "dict[str, Any]") -> None:
+    process = spec["process"]
+    if not process.get("terminal"):
+        return
+    plan.terminal = True
+    size = process.get("consoleSize")
+    if size:
+        plan.size = (size["height"], size["width"])
+    plan.child.append(Step("console", "/process/terminal", plan.size))
+
+
+def _refuse_unsupported(spec: "dict[str, Any]") -> None:
+    for section, name in _UNSUPPORTED:
+        if (spec.get(section) or {}).get(name):
+            raise Unsupported(
+                f"{section}.{name} is not supported by this version",
+                pointer=f"/{section}/{name}",
+                hint="remove the property, or use a runtime that supports it",
+            )

@@ -1,0 +1,207 @@
+"""Mounts: config.json's `mounts`, in their order (config.md, "Mounts")."""
+
+from ocirun.cgroups import mount_facts
+from ocirun.errors import InvalidConfig, Unsupported
+from ocirun.linux.mount import MOUNT_ATTR_RDONLY
+from ocirun.plan.host import Host
+from ocirun.plan.namespaces import Namespaces, await_cgroup
+from ocirun.plan.options import MS_SUPERBLOCK, Options, parse_options
+from ocirun.plan.step import Plan, Step
+from ocirun.plan.values import clean, encode, join
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Places below /proc that may be covered: a fake procfs would defeat masks and
+# labels (CVE-2019-16884, CVE-2023-27561), these files only inform.
+INSIDE_PROC = {
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/net/dev",
+    "/proc/slabinfo", "/proc/stat", "/proc/swaps", "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid", "/proc/uptime",
+}  # fmt: skip
+
+
+def compile_mounts(
+    plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Namespaces
+) -> list[Step]:
+    """Append a step or more for every mount.
+
+    Returns the steps to be done when all else is in place: file systems that
+    must stay writable until then.
+    """
+    late: list[Step] = []
+    for index, entry in enumerate(spec.get("mounts") or ()):
+        pointer = f"/mounts/{index}"
+        options = parse_options(entry.get("options") or [])
+        if options.unsupported:
+            raise Unsupported(options.unsupported, pointer=pointer + "/options")
+        if entry.get("uidMappings") or entry.get("gidMappings"):
+            raise Unsupported(
+                "id-mapped mounts are not supported by this version",
+                pointer=pointer + ("/uidMappings" if entry.get("uidMappings") else "/gidMappings"),
+            )
+        kind = entry.get("type") or ""
+        target = _check_destination(entry["destination"], pointer, kind)
+        if options.bind or kind in ("bind", "rbind"):
+            options.recursive = options.recursive or kind == "rbind"
+            plan.child.append(_bind(plan, entry, options, target, pointer))
+        elif options.remount:
+            plan.child.append(_remount(options, target, pointer))
+        elif kind in ("cgroup", "cgroup2"):
+            _cgroup(plan, host, spaces, options, target, pointer)
+        else:
+            if target == "/dev" and options.attr_set & MOUNT_ATTR_RDONLY:
+                options.attr_set &= ~MOUNT_ATTR_RDONLY
+                late.append(
+                    Step("attributes", pointer + "/options", b"/dev", MOUNT_ATTR_RDONLY, 0, False)
+                )
+            plan.child.append(_filesystem(entry, options, kind, target, pointer))
+    return late
+
+
+def _check_destination(destination: str, pointer: str, kind: str) -> str:
+    target = clean(destination)
+    if target == "/":
+        raise Unsupported(
+            "a mount over the root is not supported", pointer=pointer + "/destination"
+        )
+    if target.startswith("/proc/") and target not in INSIDE_PROC:
+        raise InvalidConfig(
+            f"{target} cannot be covered: it is inside /proc",
+            pointer=pointer + "/destination",
+            hint="use linux.maskedPaths or linux.readonlyPaths for parts of /proc",
+        )
+    if target == "/proc" and kind not in ("proc", "bind", "rbind", ""):
+        raise InvalidConfig(
+            f"only procfs can be mounted on /proc, not {kind}", pointer=pointer + "/type"
+        )
+    return target
+
+
+def _bind(plan: Plan, entry: "dict[str, Any]", options: Options, target: str, pointer: str) -> Step:
+    source = entry.get("source") or ""
+    if not source:
+        raise InvalidConfig("a bind mount needs a source", pointer=pointer)
+    if options.data:
+        word = options.data[0][0]
+        raise InvalidConfig(
+            f"a bind mount has no option {word!r}",
+            pointer=pointer + "/options",
+            hint="file system data cannot be given to a bind mount: the kernel would ignore it",
+        )
+    return Step(
+        "bind",
+        pointer,
+        encode(target, pointer + "/destination"),
+        encode(join(plan.bundle, source), pointer + "/source"),
+        options.recursive,
+        options.attr_set,
+        options.attr_clr,
+        options.tree_set,
+        options.tree_clr,
+        tuple(options.propagation),
+        target in INSIDE_PROC,
+    )
+
+
+def _data(options: Options, pointer: str) -> tuple[tuple[bytes, bytes | None], ...]:
+    pointer += "/options"
+    return tuple(
+        (encode(key, pointer), None if value is None else encode(value, pointer))
+        for key, value in options.data
+    )
+
+
+def _remount(options: Options, target: str, pointer: str) -> Step:
+    return Step(
+        "remount",
+        pointer,
+        encode(target, pointer + "/destination"),
+        options.attr_set,
+        options.attr_clr,
+        tuple(flag.encode() for flag in options.superblock),
+        _data(options, pointer),
+        tuple(options.propagation),
+    )
+
+
+def _filesystem(
+    entry: "dict[str, Any]", options: Options, kind: str, target: str, pointer: str
+) -> Step:
+    if not kind:
+        raise InvalidConfig(
+            "a mount needs a type",
+            pointer=pointer,
+            hint='for a bind mount add "bind" or "rbind" to its options',
+        )
+    source = entry.get("source") or kind
+    superblock, mount_only = options.superblock, options.mount_only
+    if mount_only:  # then all of them go the old way
+        mount_only |= sum(MS_SUPERBLOCK[flag] for flag in superblock)
+        superblock = []
+    return Step(
+        "mount",
+        pointer,
+        encode(target, pointer + "/destination"),
+        encode(kind, pointer + "/type"),
+        encode(source, pointer + "/source"),
+        options.attr_set,
+        tuple(flag.encode() for flag in superblock),
+        _data(options, pointer),
+        mount_only,
+        # Attributes of a tree on a mount that is alone are attributes of the mount.
+        (options.tree_set, options.tree_clr),
+        tuple(options.propagation),
+    )
+
+
+def _cgroup(
+    plan: Plan, host: Host, spaces: Namespaces, options: Options, target: str, pointer: str
+) -> None:
+    """The container's view of the cgroups (config-linux.md, "Default Filesystems").
+
+    v2: the hierarchy itself. v1: a tmpfs with a directory per hierarchy, each a
+    view of the container's own cgroup.
+    """
+    if host.layout is None or host.layout.mode == "none":
+        raise Unsupported("cgroups are not available on this host", pointer=pointer)
+    await_cgroup(plan, spaces)
+    where = encode(target, pointer)
+    steps = plan.child
+    attrs = options.attr_set
+    if host.layout.mode == "v2":
+        steps.append(
+            Step("mount", pointer, where, b"cgroup2", b"cgroup", attrs, (), (), 0, (0, 0),
+                 tuple(options.propagation))
+        )  # fmt: skip
+        return
+    data = ((b"mode", b"755"),)
+    writable = attrs & ~MOUNT_ATTR_RDONLY
+    steps.append(
+        Step("mount", pointer, where, b"tmpfs", b"tmpfs", writable, (), data, 0, (0, 0), ())
+    )
+    paths = plan.cgroup.paths if plan.cgroup else {}
+    entries, aliases = mount_facts(host.layout)
+    for name, mountpoint, words, key in entries:
+        place = where + b"/" + encode(name, pointer)
+        if "cgroup" in spaces.new:
+            pairs = tuple(_word(word) for word in words.split(","))
+            steps.append(
+                Step("mount", pointer, place, b"cgroup", b"cgroup", attrs, (), pairs, 0, (0, 0), ())
+            )
+        else:
+            source = encode(paths.get(key, mountpoint), pointer)
+            steps.append(Step("bind", pointer, place, source, True, attrs, 0, 0, 0, (), False))
+    for alias, name in aliases:
+        link = where + b"/" + alias.encode()
+        steps.append(Step("symlink", pointer, name.encode(), link, False))
+    if attrs & MOUNT_ATTR_RDONLY:
+        steps.append(Step("attributes", pointer + "/options", where, MOUNT_ATTR_RDONLY, 0, False))
+    if options.propagation:
+        steps.append(Step("propagate", pointer + "/options", where, tuple(options.propagation)))
+
+
+def _word(word: str) -> tuple[bytes, bytes | None]:
+    key, equals, value = word.partition("=")
+    return key.encode(), value.encode() if equals else None

@@ -1,0 +1,111 @@
+"""The root file system: its source, its propagation, read-only and masked paths.
+
+root, linux.rootfsPropagation, linux.maskedPaths, linux.readonlyPaths, and the
+annotations that ask for an overlay: `run.ocirun.overlay.lowerdir` (one or more
+directories, separated by colons, the uppermost first), with `.upperdir` and
+`.workdir`, or with `.upperdir` = "tmpfs" for a layer that is gone with the container.
+"""
+
+from ocirun.errors import BundleError, InvalidConfig
+from ocirun.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
+from ocirun.plan.host import Host
+from ocirun.plan.namespaces import Namespaces
+from ocirun.plan.step import Plan, Step
+from ocirun.plan.values import encode, join
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OVERLAY = "run.ocirun.overlay."
+_PROPAGATION = {
+    "private": MS_PRIVATE,
+    "rprivate": MS_PRIVATE | MS_REC,
+    "slave": MS_SLAVE,
+    "rslave": MS_SLAVE | MS_REC,
+    "shared": MS_SHARED,
+    "rshared": MS_SHARED | MS_REC,
+    "unbindable": MS_UNBINDABLE,
+    "runbindable": MS_UNBINDABLE | MS_REC,
+}
+
+
+def compile_root(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Namespaces) -> None:
+    """Append the steps that put the root file system in place."""
+    root = spec.get("root")
+    if not root:
+        raise InvalidConfig("config.json has no root", pointer="/root")
+    plan.rootfs = join(plan.bundle, root["path"]).rstrip("/") or "/"
+    wanted = (spec.get("linux") or {}).get("rootfsPropagation") or ""
+    shared = _PROPAGATION.get(wanted, 0) & MS_SHARED
+    if "mount" in spaces.new:
+        # Nothing that is mounted from here on may reach the host, unless asked for.
+        first = MS_SHARED if shared else MS_PRIVATE if "private" in wanted else MS_SLAVE
+        pointer = "/linux/rootfsPropagation" if wanted else ""
+        plan.child.append(Step("propagation", pointer, b"/", first | MS_REC))
+        if shared:
+            # pivot_root(2) wants a private parent, and the clone of the rootfs must
+            # not be mounted on the host as well.
+            parent = encode(host.mountpoint_of(plan.rootfs), "/root/path")
+            plan.child.append(Step("propagation", pointer, parent, MS_PRIVATE))
+    if not _overlay(plan, spec):
+        rootfs = encode(plan.rootfs, "/root/path")
+        if plan.rootfs == "/":
+            raise BundleError("the root of the host cannot be a container's root", path="/")
+        plan.child.append(Step("rootfs", "/root/path", rootfs))
+
+
+def _overlay(plan: Plan, spec: "dict[str, Any]") -> bool:
+    notes = spec.get("annotations") or {}
+    lower = notes.get(OVERLAY + "lowerdir")
+    if not lower:
+        return False
+    pointer = "/annotations/" + OVERLAY
+    upper, work = notes.get(OVERLAY + "upperdir", ""), notes.get(OVERLAY + "workdir", "")
+    if upper not in ("", "tmpfs") and not work:
+        raise InvalidConfig(
+            f"{OVERLAY}upperdir needs {OVERLAY}workdir",
+            pointer=pointer + "upperdir",
+            hint="the work directory must be empty and on the same file system as the upper one",
+        )
+    lowers = [join(plan.bundle, path) for path in lower.split(":")]
+    if upper and upper != "tmpfs":
+        upper, work = join(plan.bundle, upper), join(plan.bundle, work)
+    plan.child.append(
+        Step(
+            "overlay",
+            pointer + "lowerdir",
+            encode(plan.rootfs, "/root/path"),
+            tuple(encode(path, pointer + "lowerdir") for path in lowers),
+            encode(upper, pointer + "upperdir"),
+            encode(work, pointer + "workdir"),
+        )
+    )
+    return True
+
+
+def compile_paths(plan: Plan, spec: "dict[str, Any]") -> None:
+    """Append the steps for read-only and masked paths (config-linux.md)."""
+    linux = spec.get("linux") or {}
+    for name, op in (("readonlyPaths", "readonly"), ("maskedPaths", "mask")):
+        for index, path in enumerate(linux.get(name) or ()):
+            pointer = f"/linux/{name}/{index}"
+            plan.child.append(Step(op, pointer, encode(path, pointer)))
+
+
+def compile_pivot(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces, pivot: bool) -> None:
+    """Append the steps that make the root file system the root."""
+    wanted = (spec.get("linux") or {}).get("rootfsPropagation") or ""
+    if spec["root"].get("readonly"):
+        plan.child.append(Step("root-readonly", "/root/readonly"))
+    if "mount" in spaces.new:
+        plan.child.append(Step("pivot" if pivot else "move-root", ""))
+    else:
+        plan.child.append(Step("chroot", ""))
+    if wanted:
+        if wanted not in _PROPAGATION:
+            raise InvalidConfig(
+                f"unknown propagation: {wanted}", pointer="/linux/rootfsPropagation"
+            )
+        flags = _PROPAGATION[wanted]
+        plan.child.append(Step("propagation", "/linux/rootfsPropagation", b"/", flags))

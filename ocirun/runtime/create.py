@@ -1,0 +1,298 @@
+"""create: from a bundle to an init process that waits for `start`.
+
+Also the first half of `run`, which does not wait.
+"""
+
+import _socket
+import gc
+import posix
+
+from ocirun.errors import BundleError, HookFailed, InvalidConfig, OcirunError, UsageError
+from ocirun.executor.child import Link
+from ocirun.executor.parent import Birth, spawn
+from ocirun.linux.fs import memfd
+from ocirun.plan.compile import compile_plan
+from ocirun.plan.step import Plan
+from ocirun.runtime.settings import Settings, absolute, now, state_file
+from ocirun.spec.load import load_config
+from ocirun.state.process import start_time
+from ocirun.state.store import SOCKET, VERSION, Folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_LATER_HOOKS = ("startContainer", "poststart", "poststop")
+
+
+class Request:
+    """What the caller of create or run asks for.
+
+    Attributes:
+        id: of the new container.
+        bundle: directory with config.json.
+        pid_file: file that gets the pid of init; "" for none.
+        console_socket: AF_UNIX socket that gets the terminal's master; "" for none.
+        pidfd_socket: AF_UNIX socket that gets a pidfd of init; "" for none.
+        no_pivot: move the root file system over "/" instead of pivot_root(2).
+        no_new_keyring: keep the caller's session keyring.
+        preserve_fds: number of descriptors from 3 on that the container gets.
+        wait: init waits for `start`.
+        foreground: the terminal is the caller's, without a console socket.
+    """
+
+    def __init__(self, container_id: str, bundle: str = ".") -> None:
+        self.id = container_id
+        self.bundle = bundle
+        self.pid_file = ""
+        self.console_socket = ""
+        self.pidfd_socket = ""
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.preserve_fds = 0
+        self.wait = True
+        self.foreground = False
+
+
+class Created:
+    """A container that has been born: its folder (unlocked, open), record, and init."""
+
+    def __init__(self, folder: Folder, fields: "dict[str, Any]", birth: Birth) -> None:
+        self.folder = folder
+        self.fields = fields
+        self.pid = birth.pid
+        self.console = birth.console
+
+
+def create(settings: Settings, request: Request) -> Created:
+    """Create a container (runtime.md, "create").
+
+    Raises OcirunError; then nothing of the container is left.
+    """
+    # A command lives for milliseconds: collecting garbage costs more than it frees.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _create(settings, request)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _create(settings: Settings, request: Request) -> Created:
+    bundle = absolute(request.bundle)
+    spec = load_config(bundle)
+    if not spec.get("process"):
+        raise InvalidConfig("config.json has no process", pointer="", bundle=bundle)
+    console = _console_socket(spec, request)
+    folder = settings.store.create(request.id)
+    try:
+        plan = _plan(settings, request, spec, bundle)
+        fields = _fields(request, spec, plan)
+        link = _link(request, plan, folder)
+        birth = _bear(settings, plan, fields, link, folder)
+        try:
+            _hand_over(request, birth, console)
+            folder.unlock()
+        except BaseException:
+            birth.abort()
+            raise
+        return Created(folder, fields, birth)
+    except BaseException as error:
+        folder.remove()
+        folder.close()
+        if isinstance(error, OcirunError) and not error.bundle:
+            error.bundle = bundle
+        raise
+    finally:
+        if console is not None:
+            console.close()
+
+
+def _console_socket(spec: "dict[str, Any]", request: Request) -> "_socket.socket | None":
+    """Connect to the console socket, or refuse a request that does not fit the terminal."""
+    terminal = spec["process"].get("terminal", False)
+    if request.console_socket and not terminal:
+        raise UsageError(
+            "a console socket is given, but process.terminal is not true",
+            hint="set process.terminal to true, or leave out --console-socket",
+        )
+    if terminal and not request.console_socket and not request.foreground:
+        raise UsageError(
+            "process.terminal is true, and nobody is there to hold the terminal",
+            hint="give --console-socket, use `ocirun run` in the foreground, "
+            "or set process.terminal to false",
+        )
+    if not request.console_socket:
+        return None
+    return connect(request.console_socket, "console socket")
+
+
+def connect(path: str, what: str) -> "_socket.socket":
+    """Connect to a socket of the caller. Raises UsageError."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        raise UsageError(
+            f"cannot connect to the {what} {path}",
+            syscall="connect",
+            errno=error.errno or 0,
+            path=path,
+        ) from None
+    return sock
+
+
+def _plan(settings: Settings, request: Request, spec: "dict[str, Any]", bundle: str) -> Plan:
+    plan = compile_plan(
+        spec,
+        settings.host(),
+        request.id,
+        bundle,
+        keyring=not request.no_new_keyring,
+        pivot=not request.no_pivot,
+    )
+    for warning in plan.warnings:
+        settings.note(warning)
+    try:
+        posix.close(posix.open(plan.rootfs, posix.O_DIRECTORY | posix.O_CLOEXEC))
+    except OSError as error:
+        raise BundleError(
+            f"the root file system {plan.rootfs} cannot be used",
+            pointer="/root/path",
+            syscall="open(O_DIRECTORY)",
+            errno=error.errno or 0,
+            path=plan.rootfs,
+            hint="root.path must be a directory, relative to the bundle or absolute",
+        ) from None
+    return plan
+
+
+def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, Any]":
+    hooks = spec.get("hooks") or {}
+    kinds = {space["type"]: space for space in spec["linux"]["namespaces"]}
+    return {
+        "version": VERSION,
+        "id": request.id,
+        "ociVersion": spec["ociVersion"],
+        "bundle": plan.bundle,
+        "rootfs": plan.rootfs,
+        "created": now(),
+        "owner": "root" if posix.getuid() == 0 else str(posix.getuid()),
+        "pid": 0,
+        "startTime": 0,
+        "cgroups": plan.cgroup.paths if plan.cgroup else {},
+        "ownPids": "pid" in kinds and not kinds["pid"].get("path"),
+        "annotations": spec.get("annotations") or {},
+        "hooks": {name: hooks[name] for name in _LATER_HOOKS if hooks.get(name)},
+        "command": spec["process"]["args"][0],
+    }
+
+
+def _link(request: Request, plan: Plan, folder: Folder) -> Link:
+    link = Link()
+    link.preserved = request.preserve_fds
+    if request.wait:
+        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        # By way of the descriptor: a path of a socket has at most 107 bytes.
+        listener.bind(f"/proc/self/fd/{folder.fd}/{SOCKET}")
+        listener.listen(1)
+        link.listener = listener
+    if plan.hooks:
+        from ocirun.executor.hooks import run_hooks
+
+        link.run_hooks = run_hooks
+        if any(plan.hooks.get(name) for name in ("prestart", "createRuntime", "createContainer")):
+            link.creating = memfd("creating")
+        if plan.hooks.get("startContainer"):
+            link.created = memfd("created")
+    return link
+
+
+def _bear(
+    settings: Settings, plan: Plan, fields: "dict[str, Any]", link: Link, folder: Folder
+) -> Birth:
+    """Clone init and see it through; keep the record up to date on the way.
+
+    The record is written before the cgroups are made, so that whatever a
+    crash leaves behind can be found and removed.
+    """
+    try:
+        birth = spawn(plan, link)
+        fields["pid"] = birth.pid
+        try:
+            folder.write(fields)
+            if link.creating >= 0:
+                state_file(fields, "creating", birth.pid, link.creating)
+            if link.created >= 0:
+                state_file(fields, "created", birth.pid, link.created)
+            birth.prepare()
+            fields["startTime"] = start_time(birth.pid)
+            folder.write(fields)
+            birth.finish(lambda: _host_hooks(plan, link))
+        except BaseException as error:
+            birth.abort()
+            if isinstance(error, HookFailed) or plan.hooks.get("poststop"):
+                from ocirun.runtime.delete import run_poststop
+
+                run_poststop(settings, fields)
+            raise
+        return birth
+    finally:
+        if link.listener is not None:
+            link.listener.close()
+        for fd in (link.creating, link.created):
+            if fd >= 0:
+                posix.close(fd)
+
+
+def _host_hooks(plan: Plan, link: Link) -> None:
+    assert link.run_hooks is not None
+    for name in ("prestart", "createRuntime"):
+        failure = link.run_hooks(plan.hooks.get(name, []), link.creating)
+        if failure:
+            from ocirun.executor.failures import hook_failed
+
+            raise hook_failed(
+                plan, name, failure[0], failure[1], failure[2].decode("utf-8", "replace")
+            )
+
+
+def _hand_over(request: Request, birth: Birth, console: "_socket.socket | None") -> None:
+    """Give the caller what it asked for: the terminal, a pidfd, the pid file."""
+    if console is not None and birth.console >= 0:
+        _send_descriptor(console, birth.console, b"/dev/ptmx")
+        posix.close(birth.console)
+        birth.console = -1
+    if request.pidfd_socket:
+        sock = connect(request.pidfd_socket, "pidfd socket")
+        pidfd = posix.pidfd_open(birth.pid)
+        _send_descriptor(sock, pidfd, b"pidfd")
+        posix.close(pidfd)
+        sock.close()
+    if request.pid_file:
+        write_pid_file(request.pid_file, birth.pid)
+
+
+def _send_descriptor(sock: "_socket.socket", fd: int, name: bytes) -> None:
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
+    sock.sendmsg([name], [rights])
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid, digits only, so that a reader finds all of it or no file. Raises UsageError."""
+    folder, slash, name = path.rpartition("/")
+    aside = f"{folder}{slash}.{name}.{posix.getpid()}"
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+    try:
+        fd = posix.open(aside, flags, 0o644)
+        try:
+            posix.write(fd, b"%d" % pid)
+        finally:
+            posix.close(fd)
+        posix.rename(aside, path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the pid file {path}", syscall="open", errno=error.errno or 0, path=path
+        ) from None

@@ -1,0 +1,119 @@
+"""run: create, start, wait for the end, delete. In one process, without a detour."""
+
+import _signal
+import posix
+
+from ocirun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
+from ocirun.runtime.create import Created, Request, create
+from ocirun.runtime.delete import clear
+from ocirun.runtime.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Handler = Callable[[int, object], object] | int | None
+
+# What a foreground run passes on. Not the signals that a process gets for its own
+# faults, nor those that concern the runtime itself.
+_FORWARDED = (
+    _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1,
+    _signal.SIGUSR2, _signal.SIGALRM, _signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH,
+)  # fmt: skip
+
+
+def run(
+    settings: Settings,
+    request: Request,
+    *,
+    detach: bool = False,
+    keep: bool = False,
+    subreaper: bool = False,
+) -> int:
+    """Run a container.
+
+    Args:
+        detach: return when it runs, and leave it there.
+        keep: do not delete it at its end.
+        subreaper: adopt what the container leaves behind in a shared pid namespace.
+
+    Returns:
+        The exit status of its process, 128 + n if signal n ended it; 0 with `detach`.
+
+    Raises:
+        OcirunError: if it could not be run; nothing of it is left then.
+    """
+    request.wait = False
+    if subreaper and not detach:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+    request.foreground = not detach and not request.console_socket
+    born = create(settings, request)
+    try:
+        if born.fields["hooks"].get("poststart"):
+            _poststart(settings, born)
+        if detach:
+            return 0
+        status = _attend(born)
+        if not keep:
+            _clear(settings, born)
+        return status
+    finally:
+        born.folder.close()
+
+
+def _attend(born: Created) -> int:
+    """Stay with the container until its end: pass on signals, or serve its terminal."""
+    if born.console >= 0:
+        from ocirun.executor.console import serve
+
+        return exit_status(serve(born.console, born.pid))
+    pid = born.pid
+
+    def forward(number: int, frame: object) -> None:
+        try:
+            posix.kill(pid, number)
+        except OSError:  # it has ended, and waitpid will say so
+            pass
+
+    before: list[tuple[int, Handler]] = []
+    try:
+        for number in _FORWARDED:
+            before.append((number, _signal.signal(number, forward)))
+    except ValueError:  # not the main thread: signals are the caller's business
+        pass
+    try:
+        return exit_status(posix.waitpid(pid, 0)[1])
+    finally:
+        for number, handler in before:
+            _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
+
+
+def exit_status(status: int) -> int:
+    """The exit status that a shell would show for a wait status."""
+    if posix.WIFSIGNALED(status):
+        return 128 + posix.WTERMSIG(status)
+    return posix.WEXITSTATUS(status)
+
+
+def _clear(settings: Settings, born: Created) -> None:
+    folder, fields = born.folder, born.fields
+    folder.lock()
+    if not folder.exists():  # deleted by somebody else meanwhile
+        return
+    if fields["cgroups"] and not fields["ownPids"]:
+        from ocirun.cgroups import kill
+
+        kill(fields["cgroups"])
+    clear(settings, folder, fields["cgroups"], fields)
+
+
+def _poststart(settings: Settings, born: Created) -> None:
+    from ocirun.runtime.start import poststart
+    from ocirun.state.store import Record
+
+    try:
+        poststart(Record(born.fields))
+    except BaseException:
+        posix.waitpid(born.pid, 0)
+        _clear(settings, born)
+        raise

@@ -1,0 +1,111 @@
+"""What holds for all operations of one Runtime, and small things that several of them need."""
+
+import posix
+import time
+
+from ocirun.errors import Unsupported, UsageError
+from ocirun.linux.fs import memfd
+from ocirun.plan.host import Host, capabilities
+from ocirun.spec.fastjson import dumps
+from ocirun.state.store import Folder, Record, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Settings:
+    """The global options.
+
+    Attributes:
+        store: the containers below --root.
+        manage_cgroups: False with --cgroup-manager disabled.
+        debug: takes a line of debug output, or None.
+    """
+
+    def __init__(
+        self,
+        root: str = "",
+        systemd_cgroup: bool = False,
+        cgroup_manager: str = "cgroupfs",
+        debug: "Callable[[str], None] | None" = None,
+    ) -> None:
+        if cgroup_manager not in ("cgroupfs", "systemd", "disabled"):
+            raise UsageError(f"unknown cgroup manager {cgroup_manager!r}")
+        if systemd_cgroup or cgroup_manager == "systemd":
+            raise Unsupported(
+                "the systemd cgroup driver is not supported by this version",
+                hint="leave out --systemd-cgroup, or use --cgroup-manager cgroupfs",
+            )
+        self.store = Store(root)
+        self.manage_cgroups = cgroup_manager != "disabled"
+        self.debug = debug
+
+    def host(self) -> Host:
+        """Facts about this machine, read now."""
+        layout = None
+        if self.manage_cgroups:
+            from ocirun.cgroups import layout as read_layout
+
+            layout = read_layout()
+        return Host(layout, posix.geteuid(), capabilities())
+
+    def note(self, line: str) -> None:
+        """Say something to whoever debugs."""
+        if self.debug is not None:
+            self.debug(line)
+
+
+def absolute(path: str) -> str:
+    """An absolute path, seen from the working directory; no symlinks are resolved."""
+    if path.startswith("/"):
+        return path.rstrip("/") or "/"
+    here = posix.getcwd()
+    path = path.rstrip("/")
+    while path == "." or path.startswith("./"):
+        path = path[2:].lstrip("/")
+    return f"{here.rstrip('/')}/{path}" if path else here
+
+
+def now() -> str:
+    """The time in RFC 3339, UTC, with nanoseconds."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    t = time.gmtime(seconds)
+    return (
+        f"{t.tm_year:04d}-{t.tm_mon:02d}-{t.tm_mday:02d}"
+        f"T{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}.{nanoseconds:09d}Z"
+    )
+
+
+def status_of(folder: Folder, record: Record) -> str:
+    """The status of a container (runtime.md, "State"): creating, created, running or stopped."""
+    if record.pid > 0 and record.start_time == 0:
+        return "creating"
+    if not record.is_alive():
+        return "stopped"
+    return "created" if folder.has_socket() else "running"
+
+
+def oci_state(fields: "dict[str, Any]", status: str, pid: int) -> "dict[str, Any]":
+    """The state as the specification has it (runtime.md, "State"): for hooks."""
+    state = {
+        "ociVersion": fields["ociVersion"],
+        "id": fields["id"],
+        "status": status,
+        "pid": pid,
+        "bundle": fields["bundle"],
+    }
+    if fields["annotations"]:
+        state["annotations"] = fields["annotations"]
+    return state
+
+
+def state_file(fields: "dict[str, Any]", status: str, pid: int, fd: int = -1) -> int:
+    """A memory file with the state for hooks; written into `fd` if there is one."""
+    if fd < 0:
+        fd = memfd("state")
+    data = dumps(oci_state(fields, status, pid)).encode()
+    while data:
+        data = data[posix.write(fd, data) :]
+    return fd

@@ -1,0 +1,30 @@
+"""Who a process is: its pid and its start time, never the pid alone (pids are used again)."""
+
+import posix
+
+
+def start_time(pid: int) -> int:
+    """Start time of a living process in clock ticks since boot (proc(5), stat, field 22).
+
+    0 if there is no such process, or if it has ended and is only waited for.
+    """
+    try:
+        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        text = posix.read(fd, 4096)
+    except OSError:  # ESRCH: it ended meanwhile
+        return 0
+    finally:
+        posix.close(fd)
+    # The name of the command may hold anything, parentheses too.
+    fields = text[text.rfind(b")") + 2 :].split()
+    if len(fields) < 20 or fields[0] in (b"Z", b"X", b"x"):
+        return 0
+    return int(fields[19])
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """The process that was started at `started` still runs."""
+    return pid > 0 and start_time(pid) == started
