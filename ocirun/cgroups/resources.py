@@ -54,8 +54,9 @@ def compile_resources(
                 needed.append(v2_name)
         else:
             _refuse(where, v1_name, v2_name, asked)
+    offered = ("cgroup", *where.controllers) if "" in where.mounts else ()
     for controller, wish in _unified(resources):
-        if controller != "cgroup" and controller not in where.controllers:
+        if controller not in offered:
             raise _missing(where, "", controller, wish)
         steps.append(_step(paths[""], wish))
         if controller != "cgroup":
@@ -105,17 +106,15 @@ def _refuse(where: Layout, v1_name: str, v2_name: str, asked: object) -> None:
 
 
 def _missing(where: Layout, v1_name: str, v2_name: str, wish: Wish) -> Unsupported:
+    name = v2_name if where.mode == "v2" and v2_name else v1_name or v2_name
+    message = f"no cgroup hierarchy of this machine has the {name} controller"
     if not v1_name and "" not in where.mounts:
-        hint = "unified names files of cgroup v2, which is not mounted here"
+        message = "unified names files of cgroup v2, which is not mounted on this machine"
+        hint = "use the properties of the single controllers instead"
     elif where.mode == "v2" and not v2_name:
         hint = "cgroup v2 has no such controller; remove the property"
     elif where.mode == "v2":
         hint = f"{where.mounts['']}/cgroup.controllers lists those that this machine offers"
     else:
         hint = "/proc/self/mountinfo lists the hierarchies that are mounted on this machine"
-    name = v2_name if where.mode == "v2" and v2_name else v1_name or v2_name
-    return Unsupported(
-        f"no cgroup hierarchy of this machine has the {name} controller",
-        pointer=POINTER + wish[0],
-        hint=hint,
-    )
+    return Unsupported(message, pointer=POINTER + wish[0], hint=hint)
