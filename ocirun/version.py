@@ -1,14 +1,12 @@
-"""The version numbers that ocirun tells others, and nothing else. On the hot path.
+"""What `--version` prints, and nothing else."""
 
-`VERSION` is read by the build (pyproject.toml), so it is written here alone.
-"""
+from ocirun import __version__
+from ocirun.spec.default import OCI_VERSION
 
-VERSION = "0.1.0"
-SPEC_VERSION = "1.3.0"
 COMMIT = "unknown"
 """Commit of the source; tools/install.py writes it into the copy that it installs."""
 
 
 def version_text() -> str:
     """Return what `--version` prints: Docker looks for "version" and "commit:" in it."""
-    return f"ocirun version {VERSION}\ncommit: {COMMIT}\nspec: {SPEC_VERSION}\n"
+    return f"ocirun version {__version__}\ncommit: {COMMIT}\nspec: {OCI_VERSION}\n"

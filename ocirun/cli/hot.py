@@ -118,7 +118,7 @@ def list_containers(options: Options, *, format: str, quiet: bool) -> int:
     elif format == "json":
         from ocirun.spec.fastjson import dumps
 
-        emit(dumps([_info_dict(info) for info in infos]) + "\n")
+        emit(dumps([info.state for info in infos]) + "\n")
     else:
         emit(_table(infos))
     return 0
@@ -130,18 +130,6 @@ def features(options: Options) -> int:
 
     emit(to_json(read_features()) + "\n")
     return 0
-
-
-def _info_dict(info: "ContainerInfo") -> "dict[str, object]":
-    return {
-        "id": info.id,
-        "pid": info.pid,
-        "status": info.status,
-        "bundle": info.bundle,
-        "created": info.created,
-        "owner": info.owner,
-        "annotations": info.annotations,
-    }
 
 
 def _table(infos: "list[ContainerInfo]") -> str:

@@ -13,11 +13,11 @@ from ocirun.errors import AlreadyExists, NotFound
 INFOS = [
     SimpleNamespace(
         id="web", pid=12, status="running", bundle="/b/web", owner="root",
-        created="2026-01-02T03:04:05.678901234Z", annotations={"a": "b"},
+        created="2026-01-02T03:04:05.678901234Z", state={"id": "web", "pid": 12},
     ),
     SimpleNamespace(
         id="a-rather-long-name", pid=0, status="unknown", bundle="", owner="",
-        created="", annotations={},
+        created="", state={"id": "a-rather-long-name", "status": "unknown"},
     ),
 ]  # fmt: skip
 
@@ -126,7 +126,7 @@ def test_list_as_a_table(runtime: FakeRuntime, capfd: pytest.CaptureFixture[str]
 
 def test_list_as_json(runtime: FakeRuntime, capfd: pytest.CaptureFixture[str]) -> None:
     assert entry.guarded(["list", "--format", "json"]) == 0
-    assert json.loads(capfd.readouterr().out) == [vars(info) for info in INFOS]
+    assert json.loads(capfd.readouterr().out) == [info.state for info in INFOS]
 
 
 def test_list_of_ids(runtime: FakeRuntime, capfd: pytest.CaptureFixture[str]) -> None:
