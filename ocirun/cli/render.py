@@ -89,7 +89,7 @@ def _failed_with(number: int) -> str:
 
 
 def _findings(error: InvalidConfig) -> list[tuple[str, str]]:
-    rows = []
+    rows: list[tuple[str, str]] = []
     for finding in error.findings[:MAX_FINDINGS]:
         rows.append(("error" if not rows else "", clean(finding_line(finding))))
     more = len(error.findings) - MAX_FINDINGS

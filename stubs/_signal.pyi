@@ -1,0 +1,3 @@
+"""The C half of `signal`, which typeshed does not describe: the same names."""
+
+from signal import *
