@@ -94,6 +94,11 @@ class Runtime:
     ) -> None:
         self._settings = Settings(root, systemd_cgroup, cgroup_manager, debug)
 
+    @property
+    def root(self) -> str:
+        """The directory that holds the containers' state."""
+        return self._settings.store.root
+
     def create(
         self,
         id: str,

@@ -116,9 +116,9 @@ def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
         number = (START_HOOK if late else HOOK) + index
         _report(child, failed(number, status, "", words))
     except SyscallError as error:
-        _report(child, failed(number, error.errno, error.call, child.log))
+        _report(child, failed(number, error.errno or 0, error.call, child.log))
     except OSError as error:
-        _report(child, failed(number, error.errno or 0))
+        _report(child, failed(number, error.errno or 0, ""))
     except BaseException as error:  # never a traceback in here
         _report(child, failed(INTERNAL, 0, type(error).__name__))
     finally:
@@ -241,7 +241,7 @@ def _execute(child: Child) -> None:
     posix.execve(child.path, child.plan.args, child.env)
 
 
-_STEPS = {
+_STEPS: "dict[str, Callable[..., None]]" = {
     **filesystem.STEPS,
     **identity.STEPS,
     "await": await_parent,

@@ -9,6 +9,10 @@ import select
 import termios
 from fcntl import ioctl
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 _CHUNK = 1 << 16
 
@@ -50,7 +54,7 @@ def serve(master: int, pid: int) -> int:
             posix.close(fd)
 
 
-def _raw(fd: int) -> "list[object] | None":
+def _raw(fd: int) -> "list[Any] | None":
     """Put a terminal into raw mode (termios(3), cfmakeraw). Returns what it was before."""
     try:
         before = termios.tcgetattr(fd)

@@ -52,6 +52,8 @@ from ocirun.linux.mount import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ocirun.executor.child import Child
 
 Data = tuple[tuple[bytes, bytes | None], ...]
@@ -370,7 +372,7 @@ def chroot(child: "Child") -> None:
     posix.chdir(b"/")
 
 
-STEPS = {
+STEPS: "dict[str, Callable[..., None]]" = {
     "propagation": propagation,
     "rootfs": rootfs,
     "overlay": overlay,

@@ -25,6 +25,8 @@ from ocirun.linux.process import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ocirun.executor.child import Child
 
 EACCES, EINVAL, EROFS, ENOSYS = 13, 22, 30, 38
@@ -219,7 +221,7 @@ def executable(child: "Child", candidates: tuple[bytes, ...]) -> None:
     raise SyscallError("execve", error)
 
 
-STEPS = {
+STEPS: "dict[str, Callable[..., None]]" = {
     "become-root": become_root,
     "undumpable": undumpable,
     "session": session,

@@ -69,7 +69,9 @@ class Birth:
                 self.cgroups = apply(plan.cgroup)
                 attach(plan.cgroup, self.pid)
             if plan.oom_score_adj is not None:
-                self._write("oom_score_adj", b"%d" % plan.oom_score_adj.args[0], plan.oom_score_adj)
+                self._write(
+                    "oom_score_adj", str(plan.oom_score_adj.args[0]).encode(), plan.oom_score_adj
+                )
         except BaseException:
             self.abort()
             raise

@@ -57,8 +57,8 @@ class SyscallError(OSError):
         call: the name of the call, with the argument that matters, if one does.
     """
 
-    def __init__(self, call: str, error: int) -> None:
-        super().__init__(error, call)
+    def __init__(self, call: str, error: int | None) -> None:
+        super().__init__(error or 0, call)
         self.call = call
 
 
@@ -81,7 +81,8 @@ class _IntFunction(_ctypes.CFuncPtr):
     _restype_ = c_int
 
 
-_HANDLE = _ctypes.dlopen(None, 2)  # RTLD_NOW: the interpreter's own libc
+# RTLD_NOW: the interpreter's own libc
+_HANDLE = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
 _SYSCALL = _ctypes.dlsym(_HANDLE, "syscall")
 get_errno = _ctypes.get_errno
 

@@ -170,7 +170,7 @@ def filesystem_magic(fd: int) -> int:
 
 def context_log(fd: int) -> bytes:
     """What the file system has to say about the last failure: fsopen(2)'s message log."""
-    words = []
+    words: list[bytes] = []
     try:
         while len(words) < 8:
             words.append(posix.read(fd, 512).rstrip(b"\n"))

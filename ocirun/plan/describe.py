@@ -125,7 +125,7 @@ def _rlimit(a: "tuple[Any, ...]") -> str:
 _WORDS: "dict[str, Callable[[tuple[Any, ...]], str]]" = {
     "clone": lambda a: f"make new namespaces ({clone_flags(a[0]) if a else ''})",
     "setns": lambda a: f"join the {a[0]} namespace {text(a[1])}",
-    "time-offsets": lambda a: "set the clocks of the time namespace",
+    "time": lambda a: "make a new time namespace and set its clocks",
     "id-map": lambda a: f"map the {a[0]}s of the user namespace",
     "oom-score-adj": lambda a: f"set the oom score adjustment to {a[0]}",
     "await": lambda a: "wait until the parent has made the cgroups and mappings",

@@ -10,9 +10,7 @@ from ocirun.runtime.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Handler = Callable[[int, object], object] | int | None
+    from typing import Any
 
 # What a foreground run passes on. Not the signals that a process gets for its own
 # faults, nor those that concern the runtime itself.
@@ -75,7 +73,7 @@ def _attend(born: Created) -> int:
         except OSError:  # it has ended, and waitpid will say so
             pass
 
-    before: list[tuple[int, Handler]] = []
+    before: list[tuple[int, Any]] = []
     try:
         for number in _FORWARDED:
             before.append((number, _signal.signal(number, forward)))
@@ -84,8 +82,8 @@ def _attend(born: Created) -> int:
     try:
         return exit_status(posix.waitpid(pid, 0)[1])
     finally:
-        for number, handler in before:
-            _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
+        for restored, handler in before:
+            _signal.signal(restored, _signal.SIG_DFL if handler is None else handler)
 
 
 def exit_status(status: int) -> int:

@@ -1,0 +1,54 @@
+"""features: what this version can do (features.md, features-linux.md).
+
+Every list is taken from the table that the planner itself reads, so that the
+document cannot promise what the code does not do. Cold.
+"""
+
+from ocirun import __version__
+from ocirun.plan.namespaces import KINDS
+from ocirun.plan.options import all_options
+from ocirun.plan.security import NUMBERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HOOKS = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)
+SPEC_VERSION = "1.3.0"
+
+
+def features() -> "dict[str, Any]":
+    """The features document (OCI runtime-spec, features.md)."""
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": list(HOOKS),
+        "mountOptions": all_options(),
+        "linux": {
+            "namespaces": sorted(KINDS),
+            "capabilities": list(NUMBERS),
+            "cgroup": {
+                "v1": True,
+                "v2": True,
+                "systemd": False,
+                "systemdUser": False,
+                "rdma": True,
+            },
+            "seccomp": {"enabled": False},
+            "apparmor": {"enabled": False},
+            "selinux": {"enabled": False},
+            "intelRdt": {"enabled": False},
+            "memoryPolicy": {},
+            "mountExtensions": {"idmap": {"enabled": False}},
+            "netDevices": {"enabled": False},
+        },
+        "annotations": {"org.ocirun.version": __version__},
+        "potentiallyUnsafeConfigAnnotations": ["run.ocirun.overlay."],
+    }
