@@ -15,6 +15,7 @@ from fcntl import ioctl
 from ocirun.executor import filesystem, identity
 from ocirun.executor.paths import EPERM, find, parent_of
 from ocirun.executor.protocol import (
+    CGROUP,
     CONSOLE,
     EXECUTE,
     GO,
@@ -98,6 +99,10 @@ class HookError(Exception):
     """A hook that init ran has failed: (is it startContainer, number, wait status, words)."""
 
 
+class CgroupError(Exception):
+    """Init could not join a cgroup: (number among the descriptors, errno)."""
+
+
 def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
     """Be the container's init process. Called in the new process; does not return."""
     number = INTERNAL
@@ -115,6 +120,8 @@ def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
         late, index, status, words = error.args
         number = (START_HOOK if late else HOOK) + index
         _report(child, failed(number, status, "", words))
+    except CgroupError as error:
+        _report(child, failed(CGROUP + error.args[0], error.args[1]))
     except SyscallError as error:
         _report(child, failed(number, error.errno or 0, error.call, child.log))
     except OSError as error:
@@ -153,9 +160,22 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
 
 
 def await_parent(child: Child) -> None:
-    """Wait until the parent has done its part; it may have died."""
-    if child.sock.recv(MAX_MESSAGE) != GO:
+    """Wait until the parent has done its part; it may have died.
+
+    With the message come the "tasks" files of the v1 cgroups. A process that
+    writes itself into one spares the kernel a global lock (see cgroups.perform).
+    """
+    message, rights, _, _ = child.sock.recvmsg(MAX_MESSAGE, 1024, _socket.MSG_CMSG_CLOEXEC)
+    if message != GO:
         posix._exit(1)
+    for _, _, data in rights:
+        for number in range(len(data) // 4):
+            fd = int.from_bytes(data[4 * number : 4 * number + 4], "little")
+            try:
+                posix.write(fd, b"0")
+            except OSError as error:
+                raise CgroupError(number, error.errno) from None
+            posix.close(fd)
 
 
 def hooks(child: Child) -> None:

@@ -6,6 +6,7 @@ import posix
 from ocirun.errors import CommandNotFound, HookFailed, OcirunError, StepFailed
 from ocirun.executor.hooks import NOT_EXECUTED, describe_status
 from ocirun.executor.protocol import (
+    CGROUP,
     EXECUTE,
     HOOK,
     INTERNAL,
@@ -85,6 +86,11 @@ def explain(plan: Plan, message: bytes) -> OcirunError:
         return OcirunError(f"internal error in the container's init process: {call or error}")
     if number == EXECUTE:
         return _not_executed(plan, error, "/process/args/0")
+    if CGROUP <= number < INTERNAL:
+        from ocirun.cgroups.perform import failed_to_join
+
+        tasks = [step for step in plan.cgroup.join if step.args[1] == 1] if plan.cgroup else []
+        return failed_to_join(tasks[number - CGROUP], error)
     if START_HOOK <= number < JOINING:
         return hook_failed(plan, "startContainer", number - START_HOOK, error, log)
     if HOOK <= number < START_HOOK:

@@ -9,7 +9,7 @@ import _signal
 import _socket
 import posix
 
-from ocirun.cgroups import apply, attach, undo
+from ocirun.cgroups import CgroupPlan, apply, open_doors, undo
 from ocirun.errors import OcirunError, StepFailed
 from ocirun.executor.child import Link, init
 from ocirun.executor.protocol import (
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 EPERM, ESRCH = 1, 3
-_CLONE = Step("clone", "/linux/namespaces")
 
 
 class Birth:
@@ -57,25 +56,29 @@ class Birth:
         self.link = link
         self.console = -1
         self.cgroups: list[str] = []  # directories that were made for this container
+        self.late: CgroupPlan | None = None  # the part of plan.cgroup that is still to do
         self.gone = False
 
     def prepare(self) -> None:
         """Do what only the parent can: id mappings, cgroups, oom score. Then let init go on."""
         plan = self.plan
+        doors = None
         try:
             if plan.uid_map:
                 self._map_ids()
-            if plan.cgroup is not None:
-                self.cgroups = apply(plan.cgroup)
-                attach(plan.cgroup, self.pid)
+            if self.late is not None:
+                self.cgroups += apply(self.late)
+                doors = open_doors(self.late)
             if plan.oom_score_adj is not None:
-                self._write(
-                    "oom_score_adj", str(plan.oom_score_adj.args[0]).encode(), plan.oom_score_adj
-                )
+                score = str(plan.oom_score_adj.args[0]).encode()
+                self._write("oom_score_adj", score, plan.oom_score_adj)
+            self._send(GO, [fd for fd, _ in doors.tasks] if doors else [])
         except BaseException:
             self.abort()
             raise
-        self._send(GO)
+        finally:
+            if doors:
+                doors.close()
 
     def finish(self, host_hooks: "Callable[[], None]") -> None:
         """Wait until init is created, or executed if it does not wait for `start`.
@@ -133,9 +136,11 @@ class Birth:
             self.console = -1
         undo(self.cgroups)
 
-    def _send(self, message: bytes) -> None:
+    def _send(self, message: bytes, descriptors: "list[int] | tuple[()]" = ()) -> None:
+        rights = b"".join(fd.to_bytes(4, "little") for fd in descriptors)
+        control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else []
         try:
-            self.sock.send(message)
+            self.sock.sendmsg([message], control)
         except OSError:  # init has died; `finish` finds out why
             pass
 
@@ -163,40 +168,77 @@ def spawn(plan: Plan, link: Link) -> Birth:
 
     Raises StepFailed. The caller then calls `prepare` and `finish`.
     """
+    early, late = _split(plan.cgroup)
+    made = apply(early) if early is not None else []
     mine, theirs = _socket.socketpair(
         _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
     )
+    doors = None
     try:
+        if early is not None:
+            doors = open_doors(early)
+        into = doors.into if doors else -1
         if plan.joins or plan.own_time:
-            pid = _by_go_between(plan, link, mine, theirs)
+            pid = _by_go_between(plan, link, mine, theirs, into)
         else:
             try:
-                pid = clone3(plan.unshare)
+                pid = clone3(plan.unshare, into)
             except OSError as error:
-                raise _step_failed(_CLONE, error.errno or 0, "clone3") from None
+                raise _step_failed(_clone_step(plan), error.errno or 0, "clone3") from None
             if pid == 0:
                 init(plan, theirs, link)
     except BaseException:
         mine.close()
+        undo(made)
         raise
     finally:
         theirs.close()
-    return Birth(plan, pid, mine, link)
+        if doors:
+            doors.close()
+    birth = Birth(plan, pid, mine, link)
+    birth.cgroups = made
+    birth.late = late
+    return birth
 
 
-def _by_go_between(plan: Plan, link: Link, mine: "_socket.socket", theirs: "_socket.socket") -> int:
+def _split(plan: CgroupPlan | None) -> tuple[CgroupPlan | None, CgroupPlan | None]:
+    """What must be done before the clone, and what the parent can do while init mounts.
+
+    Init is born in its v2 cgroup, so that one must be there.
+    """
+    if plan is None:
+        return None, None
+    unified = plan.paths.get("")
+    if unified is None:
+        return None, plan
+    if len(plan.paths) == 1:
+        return plan, None
+    early = tuple(step for step in plan.steps if step.args[0] == unified)
+    late = tuple(step for step in plan.steps if step.args[0] != unified)
+    here = tuple(step for step in plan.join if step.args[0] == unified)
+    there = tuple(step for step in plan.join if step.args[0] != unified)
+    return CgroupPlan(early, here, plan.paths), CgroupPlan(late, there, plan.paths)
+
+
+def _clone_step(plan: Plan) -> Step:
+    return Step("clone", "/linux/namespaces", plan.unshare)
+
+
+def _by_go_between(
+    plan: Plan, link: Link, mine: "_socket.socket", theirs: "_socket.socket", into: int
+) -> int:
     """Join namespaces in a process of its own, which then clones init as its sibling.
 
     A process that has joined a pid or time namespace cannot take it back, and
     these two only count for children.
     """
-    spaces = []
+    spaces: list[int] = []
     try:
         for step in plan.joins:
             spaces.append(_open_namespace(step))
         pid = posix.fork()
         if pid == 0:
-            _go_between(plan, link, theirs, spaces)
+            _go_between(plan, link, theirs, spaces, into)
     finally:
         for fd in spaces:
             posix.close(fd)
@@ -217,7 +259,9 @@ def _open_namespace(step: Step) -> int:
         raise _step_failed(step, error.errno or 0, "open") from None
 
 
-def _go_between(plan: Plan, link: Link, sock: "_socket.socket", spaces: list[int]) -> "NoReturn":
+def _go_between(
+    plan: Plan, link: Link, sock: "_socket.socket", spaces: list[int], into: int
+) -> "NoReturn":
     number = JOINING
     try:
         todo = list(range(len(spaces)))
@@ -244,7 +288,7 @@ def _go_between(plan: Plan, link: Link, sock: "_socket.socket", spaces: list[int
                 fd = posix.open("/proc/self/timens_offsets", posix.O_WRONLY | posix.O_CLOEXEC)
                 posix.write(fd, plan.time_offsets)
                 posix.close(fd)
-        pid = clone3(plan.unshare | CLONE_PARENT)
+        pid = clone3(plan.unshare | CLONE_PARENT, into)
         if pid == 0:
             init(plan, sock, link)
         sock.send(BORN + pid.to_bytes(8, "little"))

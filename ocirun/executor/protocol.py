@@ -3,10 +3,11 @@
 One SOCK_SEQPACKET socket pair, a message a packet, the first byte is its kind:
 
     parent                                init (new namespaces)
-      |  clone3 ------------------------->  |
+      |  clone3 ------------------------->  |  in the v2 cgroup already
       |                                     |  steps up to "await": mounts
       |  uid_map, gid_map, cgroups, oom     |
-      |  GO ------------------------------> |
+      |  GO + v1 cgroups -----------------> |
+      |                                     |  writes itself into them, then
       |                                     |  the rest of the mounts
       | <--------------- CONSOLE + pty (1)  |
       | <----------------------- HOOKS (2)  |
@@ -40,6 +41,7 @@ FAILED = b"E"
 BORN = b"P"  # from the go-between that joins namespaces: the pid of init
 
 MAX_MESSAGE = 4096
+CGROUP = 0x1000  # from here on in the plan's cgroups to join
 JOINING = 0x4000  # step numbers from here on count in plan.joins
 HOOK = 0x2000  # and from here on in hooks.createContainer: errno is a wait status
 START_HOOK = 0x3000  # the same in hooks.startContainer

@@ -16,7 +16,7 @@ from ocirun.plan.step import Plan
 from ocirun.runtime.settings import Settings, absolute, now, state_file
 from ocirun.spec.load import load_config
 from ocirun.state.process import start_time
-from ocirun.state.store import SOCKET, VERSION, Folder
+from ocirun.state.store import SOCKET, SOCKET_NEW, VERSION, Folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _link(request: Request, plan: Plan, folder: Folder) -> Link:
     if request.wait:
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         # By way of the descriptor: a path of a socket has at most 107 bytes.
-        listener.bind(f"/proc/self/fd/{folder.fd}/{SOCKET}")
+        listener.bind(f"/proc/self/fd/{folder.fd}/{SOCKET_NEW}")
         listener.listen(1)
         link.listener = listener
     if plan.hooks:
@@ -215,14 +215,15 @@ def _bear(
 ) -> Birth:
     """Clone init and see it through; keep the record up to date on the way.
 
-    The record is written before the cgroups are made, so that whatever a
-    crash leaves behind can be found and removed.
+    The record is written before anything is made, so that whatever a crash leaves
+    behind can be found and removed; then again with the pid, while init is at work.
+    The name of the socket says that the container is created.
     """
     try:
+        folder.write(fields)
         birth = spawn(plan, link)
         fields["pid"] = birth.pid
         try:
-            folder.write(fields)
             if link.creating >= 0:
                 state_file(fields, "creating", birth.pid, link.creating)
             if link.created >= 0:
@@ -231,6 +232,8 @@ def _bear(
             fields["startTime"] = start_time(birth.pid)
             folder.write(fields)
             birth.finish(lambda: _host_hooks(plan, link))
+            if link.listener is not None:
+                posix.rename(SOCKET_NEW, SOCKET, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         except BaseException as error:
             birth.abort()
             if isinstance(error, HookFailed) or plan.hooks.get("poststop"):

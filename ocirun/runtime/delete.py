@@ -48,25 +48,16 @@ def _delete(settings: Settings, folder: Folder, force: bool) -> None:
             hint=f"`ocirun kill {folder.id} KILL` first, or `ocirun delete --force {folder.id}`",
             bundle=record.bundle,
         )
-    if status == "creating":
-        # Whoever was creating it holds the lock no longer: it is dead, and so is init.
-        _end_all(record)
-    elif status != "stopped" or not record.fields["ownPids"]:
+    # "creating" here means that its creator has died: it would hold the lock.
+    if status != "stopped" or not record.fields["ownPids"]:
         from ocirun.runtime.kill import end
 
-        if not end(record):
+        if not end(record, whole=status == "creating"):
             raise WrongStatus(
                 f"container {folder.id} did not end within 10 seconds after SIGKILL",
                 bundle=record.bundle,
             )
     clear(settings, folder, record.cgroups, record.fields)
-
-
-def _end_all(record: Record) -> None:
-    if record.cgroups:
-        from ocirun.cgroups import kill
-
-        kill(record.cgroups)
 
 
 def clear(

@@ -93,8 +93,10 @@ def _refused(record: Record, number: int, error: OSError) -> WrongStatus:
     )
 
 
-def end(record: Record, seconds: float = 10.0) -> bool:
-    """Kill init and everything else in the container's cgroups, and wait for init's end.
+def end(record: Record, seconds: float = 10.0, whole: bool = False) -> bool:
+    """Kill init and, in a shared pid namespace, the rest too; wait for the end of init.
+
+    With `whole` everything in the cgroups is killed in any case: init's pid may be unknown.
 
     Returns False if it is still there after `seconds`.
     """
@@ -117,7 +119,7 @@ def end(record: Record, seconds: float = 10.0) -> bool:
                     raise _refused(record, _signal.SIGKILL, error) from None
             finally:
                 posix.close(pidfd)
-    if record.cgroups and not record.fields["ownPids"]:
+    if record.cgroups and (whole or not record.fields["ownPids"]):
         from ocirun.cgroups import kill as kill_cgroups
 
         kill_cgroups(record.cgroups)

@@ -7,7 +7,7 @@ from ocirun.errors import Unsupported, UsageError
 from ocirun.linux.fs import memfd
 from ocirun.plan.host import Host, capabilities
 from ocirun.spec.fastjson import dumps
-from ocirun.state.store import Folder, Record, Store
+from ocirun.state.store import SOCKET, SOCKET_NEW, Folder, Record, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,11 +80,13 @@ def now() -> str:
 
 def status_of(folder: Folder, record: Record) -> str:
     """The status of a container (runtime.md, "State"): creating, created, running or stopped."""
-    if record.pid > 0 and record.start_time == 0:
+    if record.pid == 0:
         return "creating"
     if not record.is_alive():
         return "stopped"
-    return "created" if folder.has_socket() else "running"
+    if folder.has(SOCKET):
+        return "created"
+    return "creating" if folder.has(SOCKET_NEW) else "running"
 
 
 def oci_state(fields: "dict[str, Any]", status: str, pid: int) -> "dict[str, Any]":

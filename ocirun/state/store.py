@@ -2,7 +2,8 @@
 
     ROOT/ID/            0700; locked with flock(2) during an operation
     ROOT/ID/state.json  the record: written aside and renamed, so it is whole or absent
-    ROOT/ID/start.sock  where init listens; present while the container is created
+    ROOT/ID/start.sock  where init listens; present while the container is created;
+                        named start.sock.new while it is being created
 
 The record holds what later commands need: nothing in config.json that changes
 after create has any effect (runtime.md, "create").
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 RECORD = "state.json"
 SOCKET = "start.sock"
+SOCKET_NEW = SOCKET + ".new"
 VERSION = 1
 _BUSY_SECONDS = 10.0
 _RECORD_LIMIT = 16 << 20
@@ -181,10 +183,10 @@ class Folder:
             raise StateError(f"the record of container {self.id} is damaged", path=path)
         return Record(fields)  # type: ignore[arg-type]
 
-    def has_socket(self) -> bool:
-        """init waits for `start`."""
+    def has(self, name: str) -> bool:
+        """There is a file of that name."""
         try:
-            posix.stat(SOCKET, dir_fd=self.fd)
+            posix.stat(name, dir_fd=self.fd)
         except OSError:
             return False
         return True
