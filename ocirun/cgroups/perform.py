@@ -7,7 +7,7 @@ with its step. What to do was decided by `compile`.
 import errno
 import posix
 
-from ocirun.cgroups.files import CallFailed, mkdir, read, rmdir, write
+from ocirun.cgroups.files import CallFailed, mkdir, read, write
 from ocirun.errors import StepFailed
 
 TYPE_CHECKING = False
@@ -111,12 +111,14 @@ def failed_to_join(step: "Step", number: int) -> StepFailed:
 
 
 def undo(made: list[str]) -> None:
-    """Remove the directories that `apply` made; those that are in use or gone are left."""
+    """Remove the directories that `apply` made, once the processes in them are dead.
+
+    Those that others use by now, or that are gone, are left.
+    """
+    from ocirun.cgroups.tree import remove_dead
+
     while made:
-        try:
-            rmdir(made.pop())
-        except CallFailed:
-            pass
+        remove_dead(made.pop())
 
 
 def _mkdir(made: list[str], directory: str) -> None:

@@ -81,6 +81,24 @@ def remove(paths: dict[str, str]) -> None:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+def remove_dead(directory: str) -> None:
+    """Remove one cgroup, waiting for dying processes; one with cgroups below it is left."""
+    deadline = time.monotonic() + _REMOVE_TIME
+    while True:
+        try:
+            rmdir(directory)
+            return
+        except CallFailed as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                return
+        try:
+            if _pids(directory) or _children(directory):
+                return
+        except OSError:  # gone meanwhile
+            return
+        time.sleep(_FIRST_PAUSE)
+
+
 def freeze(paths: dict[str, str]) -> None:
     """Stop every process of the container; returns when they are. Raises StepFailed.
 

@@ -6,7 +6,17 @@ Sources: config-linux.md "Control groups"; the kernel's admin-guide/cgroup-v1.
 As in runc, 0 for a limit of memory, for shares, quota or period means "not set".
 """
 
-from ocirun.cgroups.wishes import Object, Wish, amount, check_memory, cpuset, lines, pids, rdma
+from ocirun.cgroups.wishes import (
+    Object,
+    Wish,
+    amount,
+    check_memory,
+    cpuset,
+    huge_pages,
+    lines,
+    pids,
+    rdma,
+)
 
 __all__ = ["blkio", "cpu", "cpuset", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"]
 
@@ -63,11 +73,8 @@ def cpu(asked: Object) -> list[Wish]:
 
 
 def hugetlb(asked: list[Object]) -> list[Wish]:
-    """hugetlb.SIZE.*: limits in bytes."""
-    return [
-        (f"/hugepageLimits/{i}", f"hugetlb.{one['pageSize']}.limit_in_bytes", str(one["limit"]))
-        for i, one in enumerate(asked)
-    ]
+    """hugetlb.SIZE.limit_in_bytes in bytes, of pages used and (Linux 5.7) of pages reserved."""
+    return huge_pages(asked, "limit_in_bytes")
 
 
 def blkio(asked: Object) -> list[Wish]:

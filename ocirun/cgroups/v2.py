@@ -11,6 +11,7 @@ from ocirun.cgroups.wishes import (
     amount,
     check_memory,
     cpuset,
+    huge_pages,
     lines,
     pids,
     rdma,
@@ -77,11 +78,8 @@ def cpu(asked: Object) -> list[Wish]:
 
 
 def hugetlb(asked: list[Object]) -> list[Wish]:
-    """hugetlb.SIZE.max in bytes."""
-    return [
-        (f"/hugepageLimits/{i}", f"hugetlb.{one['pageSize']}.max", str(one["limit"]))
-        for i, one in enumerate(asked)
-    ]
+    """hugetlb.SIZE.max in bytes, of pages used and (Linux 5.7) of pages reserved."""
+    return huge_pages(asked, "max")
 
 
 def io(asked: Object) -> list[Wish]:

@@ -54,6 +54,21 @@ def pids(asked: Object) -> list[Wish]:
     return [("/pids/limit", "pids.max", str(value) if value > 0 else "max")]
 
 
+def huge_pages(asked: list[Object], limit: str) -> list[Wish]:
+    """Limits per size of page; `limit` is what the files are called in one version.
+
+    A limit of use alone kills the process that touches a page it had reserved; a
+    limit of reservations lets its mmap fail instead. Older kernels know only the first.
+    """
+    wishes: list[Wish] = []
+    for i, one in enumerate(asked):
+        used = f"hugetlb.{one['pageSize']}.{limit}"
+        reserved = f"hugetlb.{one['pageSize']}.rsvd.{limit}"
+        pointer, value = f"/hugepageLimits/{i}", str(one["limit"])
+        wishes += [(pointer, used, value), (pointer, reserved, value, used, value)]
+    return wishes
+
+
 def rdma(asked: dict[str, Object]) -> list[Wish]:
     """rdma.max, the same file in both versions."""
     wishes: list[Wish] = []
