@@ -73,8 +73,9 @@ class Slice:
 
     def skip(self, size: int) -> bool:
         """Move forward without reading. False: the slice or the file ends before that."""
-        self._position += size
-        return self._position <= self._end
+        left = self._end - self._position
+        self._position += min(size, left)
+        return size <= left
 
 
 class Counted:

@@ -184,15 +184,23 @@ class TarReader:
 
     def _finish_content(self) -> None:
         """Pass over whatever of the latest content was not read."""
-        left = self._left + self._padding
+        left, padding = self._left, self._padding
         self._left = self._padding = 0
+        if not self._pass(left):
+            raise self._truncated()
+        # umoci leaves out the last padding along with the closing zeros.
+        if not self._pass(padding) and self._need_end:
+            raise self._truncated()
+
+    def _pass(self, size: int) -> bool:
+        """Move forward; False if the stream ends before that."""
         if self._skip is not None:
-            self.offset += left
-            if not self._skip(left):
-                raise self._truncated()
-            return
-        while left > 0:
-            left -= len(self._read(min(CHUNK, left)))
+            self.offset += size
+            return bool(self._skip(size))
+        while size > 0 and (data := self._stream.read(min(CHUNK, size))):
+            self.offset += len(data)
+            size -= len(data)
+        return size == 0
 
     def _read(self, size: int) -> bytes:
         data = self._stream.read(size)
