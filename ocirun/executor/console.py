@@ -72,16 +72,29 @@ def _raw(fd: int) -> "list[Any] | None":
     return before
 
 
-def _copy_size(master: int) -> None:
-    """Give the container's terminal the size of the caller's, if that is a terminal."""
+def caller_size() -> tuple[int, int] | None:
+    """(rows, columns) of the caller's terminal; None if it has none."""
     for fd in range(3):
         try:
             size = ioctl(fd, _TIOCGWINSZ, bytes(8))
         except OSError:
             continue
-        if size[:4] != bytes(4):
-            ioctl(master, _TIOCSWINSZ, size)
-            return
+        rows, columns = int.from_bytes(size[:2], "little"), int.from_bytes(size[2:4], "little")
+        if rows or columns:
+            return rows, columns
+    return None
+
+
+def _copy_size(master: int) -> None:
+    """Give the container's terminal the size of the caller's, if that is a terminal."""
+    size = caller_size()
+    if size is not None:
+        rows, columns = size
+        ioctl(
+            master,
+            _TIOCSWINSZ,
+            rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4),
+        )
 
 
 def _relay(master: int, pidfd: int, wake: int) -> None:

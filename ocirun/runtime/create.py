@@ -12,7 +12,7 @@ from ocirun.executor.child import Link
 from ocirun.executor.parent import Birth, spawn
 from ocirun.linux.fs import memfd
 from ocirun.plan.compile import compile_plan
-from ocirun.plan.step import Plan
+from ocirun.plan.step import Plan, Step
 from ocirun.runtime.settings import Settings, absolute, now, state_file
 from ocirun.spec.load import load_config
 from ocirun.state.process import start_time
@@ -153,6 +153,8 @@ def _plan(settings: Settings, request: Request, spec: "dict[str, Any]", bundle: 
         keyring=not request.no_new_keyring,
         pivot=not request.no_pivot,
     )
+    if plan.terminal and request.foreground:
+        _size_terminal(plan)
     for warning in plan.warnings:
         settings.note(warning)
     try:
@@ -167,6 +169,18 @@ def _plan(settings: Settings, request: Request, spec: "dict[str, Any]", bundle: 
             hint="root.path must be a directory, relative to the bundle or absolute",
         ) from None
     return plan
+
+
+def _size_terminal(plan: Plan) -> None:
+    """Make the terminal as large as the caller's from its first moment."""
+    from ocirun.executor.console import caller_size
+
+    size = caller_size()
+    if size is not None:
+        plan.child = [
+            Step(step.op, step.pointer, size) if step.op == "console" else step
+            for step in plan.child
+        ]
 
 
 def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, Any]":

@@ -9,7 +9,7 @@ import posix
 
 from ocirun.errors import NotFound, OcirunError, StateError, WrongStatus
 from ocirun.runtime.settings import Settings, state_file, status_of
-from ocirun.state.store import Folder, Record
+from ocirun.state.store import Folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
