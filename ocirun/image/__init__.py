@@ -2,5 +2,5 @@
 
 Not on the hot path: the standard library is used freely. Nothing in
 `ocirun.runtime` imports this package, except `delete`, which calls
-`ocirun.image.folder.cleanup` for a container that `launch` has left detached.
+`ocirun.image.bundle.cleanup` for a container that `launch` has left detached.
 """

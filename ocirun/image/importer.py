@@ -20,7 +20,7 @@ from ocirun.image.archive import DirectoryFiles, Files, Found, Layer, TarFiles, 
 from ocirun.image.config import ImageConfig
 from ocirun.image.extract import Budget, Extractor
 from ocirun.image.scan import scan
-from ocirun.image.store import Image, Store, check_name, name_taken
+from ocirun.image.store import Image, Store, name_taken
 from ocirun.image.streams import (
     CHUNK,
     Checked,
@@ -83,9 +83,8 @@ def import_image(
     """
     options = options or ImportOptions()
     store = Store(data_root)
-    check_name(name)
-    if not options.force and (existing := _existing(store, name)):
-        raise name_taken(existing)
+    if store.has_image(name) and not options.force:
+        raise name_taken(name)
     with ExitStack() as stack:
         source_fd = _open_source(source)
         stack.callback(os.close, source_fd)
@@ -100,10 +99,6 @@ def import_image(
                 error, f"cannot import {source}", error.filename or source
             ) from None
         return store.publish(staged, image, force=options.force)
-
-
-def _existing(store: Store, name: str) -> str:
-    return name if any(image.name == name for image in store.list_images()) else ""
 
 
 def _open_source(source: str) -> int:

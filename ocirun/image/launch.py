@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ocirun.errors import NotFound
-from ocirun.image.folder import launch_folder
+from ocirun.image.bundle import launch_folder
 from ocirun.image.options import LaunchOptions
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
     DATA_ROOT/lock                    flock(2): held while names appear or go
     DATA_ROOT/images/NAME/image.json  what the image is
     DATA_ROOT/images/NAME/rootfs/     its files
-    DATA_ROOT/containers/ID/          bundles of `launch` (see `folder`)
+    DATA_ROOT/containers/ID/          bundles of `launch` (see `bundle`)
     DATA_ROOT/*/.import-*, .remove-*  half made or half removed: no name begins with a
                                       dot, so nobody sees them
 
@@ -28,7 +28,7 @@ from ocirun.image import tree
 from ocirun.image.config import MAX_JSON, ImageConfig, mapping, parse_json, text, texts
 
 HOST = "host"
-# Present in every folder that `launch` has made; written and read by `folder`.
+# Present in every folder that `launch` has made; written and read by `bundle`.
 MARKER = ".ocirun-launch"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:[:/][A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -160,11 +160,19 @@ class Store:
             )
         return image
 
+    def has_image(self, name: str) -> bool:
+        """Whether the name is taken, be it by a damaged image.
+
+        Raises:
+            ImageError: no image may bear that name.
+        """
+        return (self.images / _folder(name)).exists()
+
     def list_images(self) -> list[Image]:
         """Return all images by name; a damaged one has `problem` set, and hides no other."""
         try:
             folders = os.listdir(self.images)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise tree.image_error(error, "cannot list the images", str(self.images)) from None
@@ -277,9 +285,12 @@ class Store:
         doomed = path.with_name(f".remove-{secrets.token_hex(8)}")
         try:
             os.rename(path, doomed)
-            return doomed, claim(doomed)
         except OSError as error:
             raise tree.image_error(error, "cannot remove", str(path)) from None
+        try:
+            return doomed, claim(doomed, wait=False)
+        except OSError:
+            return doomed, -1  # the launch that is in charge of it has the lock
 
     def clear(self, doomed: tuple[Path, int]) -> None:
         """Remove the files of a folder that `discard` took out of sight."""
@@ -289,7 +300,8 @@ class Store:
         except OSError as error:
             raise tree.image_error(error, "cannot remove all of", str(path)) from None
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def sweep(self) -> None:
         """Remove what crashed imports and removals have left. Failures are left for later."""
