@@ -68,8 +68,8 @@ MOUNT_ONLY = {"iversion": 0x800000, "silent": 0x8000}
 MOUNT_ONLY_CLEAR = {"noiversion": "iversion", "loud": "silent"}
 NOTHING = {"defaults"}
 UNSUPPORTED = {
-    "idmap": "id-mapped mounts are not supported by this version",
-    "ridmap": "id-mapped mounts are not supported by this version",
+    "idmap": "id-mapped mounts (idmap) are not supported by this version",
+    "ridmap": "id-mapped mounts (ridmap) are not supported by this version",
     "tmpcopyup": "tmpcopyup is not supported by this version",
 }
 
