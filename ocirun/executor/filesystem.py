@@ -31,6 +31,7 @@ from ocirun.linux.mount import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_REC,
+    MS_SLAVE,
     OPEN_TREE_CLONE,
     PROC_SUPER_MAGIC,
     context_log,
@@ -351,10 +352,15 @@ def root_readonly(child: "Child") -> None:
 
 def pivot(child: "Child") -> None:
     """Make the root file system the root, and let go of the old one (pivot_root(2), NOTES)."""
+    old = posix.open(b"/", _DIRECTORY)
     posix.fchdir(child.root)
     pivot_root(b".", b".")
+    posix.fchdir(old)
+    # With a shared propagation the host would lose its mounts too.
+    mount(None, b".", None, MS_SLAVE | MS_REC)
     umount2(b".", MNT_DETACH)
     posix.chdir(b"/")
+    posix.close(old)
 
 
 def move_root(child: "Child") -> None:
