@@ -13,7 +13,7 @@ from typing import Any
 
 from ocirun.errors import UsageError
 
-_SIZE = re.compile(r"(\d{1,19})(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,19})(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _ID = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]*")
 # The period over which the kernel counts, in microseconds (its own default), and the
