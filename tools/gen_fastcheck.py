@@ -19,7 +19,7 @@ SCHEMA = ROOT / "schema" / "config.schema.json"
 _WIDTH = 100
 
 # Keywords that restrict nothing.
-_NOTES = {"description", "x-spec", "deprecated", "title", "$schema", "$id", "$defs"}
+_NOTES = {"description", "x-spec", "deprecated", "examples", "title", "$schema", "$id", "$defs"}
 
 # Patterns are functions of the head: importing `re` would cost more than all the rest.
 _PATTERNS = {

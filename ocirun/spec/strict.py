@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _NO_ID = 0xFFFFFFFF
 """(uid_t)-1: to the kernel it means "leave it as it is" (setresuid(2))."""
 
+NGROUPS_MAX = 65536
+"""setgroups(2)"""
+
 _RLIMITS = (
     *("AS", "CORE", "CPU", "DATA", "FSIZE", "LOCKS", "MEMLOCK", "MSGQUEUE", "NICE", "NOFILE"),
     *("NPROC", "RSS", "RTPRIO", "RTTIME", "SIGPENDING", "STACK"),
@@ -144,7 +147,11 @@ def _user(user: "Config", found: "list[Problem]") -> None:
     for name in ("uid", "gid"):
         if user.get(name) == _NO_ID:
             found.append((f"/process/user/{name}", f"{_NO_ID} means no id to the kernel", ""))
-    for index, gid in enumerate(user.get("additionalGids", ())):
+    groups = user.get("additionalGids", ())
+    if len(groups) > NGROUPS_MAX:
+        message = f"{len(groups)} groups, the kernel takes {NGROUPS_MAX}"
+        found.append(("/process/user/additionalGids", message, ""))
+    for index, gid in enumerate(groups[:NGROUPS_MAX]):
         if gid == _NO_ID:
             pointer = f"/process/user/additionalGids/{index}"
             found.append((pointer, f"{_NO_ID} means no id to the kernel", ""))
@@ -194,7 +201,7 @@ def _mounts(config: "Config", kinds: "dict[str, str]", found: "list[Problem]") -
 
 def _hooks(config: "Config", kinds: "dict[str, str]", found: "list[Problem]") -> None:
     for point, hooks in config.get("hooks", {}).items():
-        if point not in _HOOKS:
+        if point not in HOOKS:
             continue
         for index, hook in enumerate(hooks):
             pointer = f"/hooks/{point}/{index}"
@@ -203,7 +210,7 @@ def _hooks(config: "Config", kinds: "dict[str, str]", found: "list[Problem]") ->
             environment(hook.get("env", ()), f"{pointer}/env", found)
 
 
-_HOOKS = (
+HOOKS = (
     "prestart",
     "createRuntime",
     "createContainer",

@@ -4,7 +4,7 @@ Belongs here: what `strict.check` leaves out because a plain container does not
 have it: id mappings, devices, sysctl, most of resources, seccomp, and so on.
 """
 
-from ocirun.spec.strict import ABSOLUTE, token
+from ocirun.spec.strict import ABSOLUTE, NGROUPS_MAX, token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _user_namespace(config: "Config", kinds: "dict[str, str]", found: "list[Prob
         "uidMappings": [("/process/user/uid", user.get("uid", 0))],
         "gidMappings": [("/process/user/gid", user.get("gid", 0))],
     }
-    for index, gid in enumerate(user.get("additionalGids", ())):
+    for index, gid in enumerate(user.get("additionalGids", ())[:NGROUPS_MAX]):
         wanted["gidMappings"].append((f"/process/user/additionalGids/{index}", gid))
     for name, ids in wanted.items():
         entries = linux.get(name)
@@ -129,7 +129,7 @@ def _net_devices(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]
     for name, device in devices.items():
         pointer = f"/linux/netDevices/{token(name)}"
         inside = device.get("name") or name
-        for text, where in {name: pointer, inside: f"{pointer}/name"}.items():
+        for text, where in {inside: f"{pointer}/name", name: pointer}.items():
             if not _interface(text):
                 hint = "1 to 15 bytes without spaces, slashes and colons"
                 found.append((where, f'"{text}" is no name for an interface', hint))
