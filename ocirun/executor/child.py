@@ -57,6 +57,7 @@ class Child:
     Attributes:
         root: descriptor of the container's root mount.
         empty: descriptor of the tmpfs that covers masked directories; -1 before.
+        proc: descriptor of a procfs of init's own, for kernel parameters; -1 before.
         log: the kernel's words on the last failure of a file system context.
         env: environment of the process; path: the executable, once found.
         entered: the working directory has been entered already.
@@ -68,6 +69,7 @@ class Child:
         self.link = link
         self.root = -1
         self.empty = -1
+        self.proc = -1
         self.log = b""
         self.env: dict[bytes, bytes] = {}
         for word in plan.env:
@@ -230,9 +232,9 @@ def console(child: Child, size: tuple[int, int] | None) -> None:
 
 def _wait_for_start(child: Child) -> None:
     """Say that the container is created, then wait for `start` to connect."""
-    posix.close(child.root)
-    if child.empty >= 0:
-        posix.close(child.empty)
+    for fd in (child.root, child.empty, child.proc):
+        if fd >= 0:
+            posix.close(fd)
     child.sock.send(READY)
     listener = child.link.listener
     if listener is None:

@@ -57,6 +57,7 @@ _HINTS = {
     ("clone", "EINVAL"): "the kernel does not have one of these kinds of namespaces",
     ("setns", "EINVAL"): "the file is not a namespace of this kind",
     ("setns", "ENOENT"): "the namespace is gone, or was never there",
+    ("sysctl", "ENOENT"): "this kernel has no such parameter; see /proc/sys",
     ("symlink", "EROFS"): "/dev is read-only in the image: mount a tmpfs on it",
     ("*", "EPERM"): "ocirun needs to be root, or a user namespace of its own",
     ("*", "ENOSPC"): "the disk is full",

@@ -20,7 +20,13 @@ from ocirun.executor.paths import (
     refuse_proc,
 )
 from ocirun.linux.ffi import SyscallError
-from ocirun.linux.fs import O_PATH
+from ocirun.linux.fs import (
+    O_PATH,
+    RESOLVE_BENEATH,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    openat2,
+)
 from ocirun.linux.mount import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -345,6 +351,23 @@ def readonly(child: "Child", path: bytes) -> None:
     posix.close(target)
 
 
+def sysctl(child: "Child", path: bytes, value: bytes) -> None:
+    """Set a kernel parameter through a procfs of init's own.
+
+    The container's /proc could be a fake, or be swapped meanwhile (CVE-2025-52881).
+    """
+    if child.proc < 0:
+        child.proc = _detached(child, b"proc", b"proc", 0, (), ())
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+    fd = openat2(child.proc, b"sys/" + path, posix.O_WRONLY, resolve)
+    try:
+        posix.write(fd, value)
+    except OSError as error:
+        raise SyscallError("write", error.errno) from None
+    finally:
+        posix.close(fd)
+
+
 def root_readonly(child: "Child") -> None:
     """Make the root file system read-only, now that all mount points are there."""
     mount_setattr(child.root, MOUNT_ATTR_RDONLY, 0, 0, False)
@@ -392,6 +415,7 @@ STEPS: "dict[str, Callable[..., None]]" = {
     "make-directory": make_directory,
     "mask": mask,
     "readonly": readonly,
+    "sysctl": sysctl,
     "root-readonly": root_readonly,
     "pivot": pivot,
     "move-root": move_root,

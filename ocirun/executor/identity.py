@@ -17,6 +17,7 @@ from ocirun.linux.process import (
     PR_SET_NO_NEW_PRIVS,
     capset,
     join_session_keyring,
+    personality,
     prctl,
     prlimit,
     setdomainname,
@@ -95,6 +96,11 @@ def rlimit(child: "Child", resource: int, soft: int, hard: int) -> None:
 def no_new_privileges(child: "Child") -> None:
     """prctl(2), PR_SET_NO_NEW_PRIVS."""
     prctl(PR_SET_NO_NEW_PRIVS, 1, call="prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def set_personality(child: "Child", name: str, domain: int) -> None:
+    """personality(2)."""
+    personality(domain)
 
 
 def bounding(child: "Child", mask: int) -> None:
@@ -240,4 +246,5 @@ STEPS: "dict[str, Callable[..., None]]" = {
     "cwd": cwd,
     "home": home,
     "executable": executable,
+    "personality": set_personality,
 }

@@ -7,6 +7,7 @@ import posix
 
 from ocirun.linux.ffi import c_char_p, c_int, c_long, check, syscall
 
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08

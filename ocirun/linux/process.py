@@ -31,6 +31,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _prctl = libc("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = libc("capset", c_char_p, c_char_p)
 _prlimit = libc("prlimit", c_int, c_int, c_char_p, c_void_p)
+_personality = libc("personality", c_ulong)
 _sethostname = libc("sethostname", c_char_p, c_long)
 _setdomainname = libc("setdomainname", c_char_p, c_long)
 # keyctl(2) has no function in libc, and a number of its own on x86-64.
@@ -57,6 +58,11 @@ def prlimit(resource: int, soft: int, hard: int) -> None:
     """prlimit(2) of this process; 2**64-1 is RLIM_INFINITY."""
     limits = soft.to_bytes(8, "little") + hard.to_bytes(8, "little")
     check(_prlimit(0, resource, limits, None), "prlimit")
+
+
+def personality(domain: int) -> None:
+    """personality(2)."""
+    check(_personality(domain), "personality")
 
 
 def sethostname(name: bytes) -> None:

@@ -13,6 +13,7 @@ from ocirun.plan.namespaces import await_cgroup, compile_namespaces
 from ocirun.plan.process import compile_hooks, compile_process
 from ocirun.plan.rootfs import compile_paths, compile_pivot, compile_root
 from ocirun.plan.step import Plan, Step
+from ocirun.plan.sysctl import compile_sysctl
 from ocirun.plan.values import encode
 
 TYPE_CHECKING = False
@@ -27,13 +28,11 @@ _UNSUPPORTED = (
     ("process", "scheduler"),
     ("process", "ioPriority"),
     ("process", "execCPUAffinity"),
-    ("linux", "sysctl"),
     ("linux", "seccomp"),
     ("linux", "intelRdt"),
     ("linux", "memoryPolicy"),
     ("linux", "netDevices"),
     ("linux", "mountLabel"),
-    ("linux", "personality"),
 )
 
 
@@ -90,6 +89,7 @@ def compile_plan(
     compile_paths(plan, spec)
     if any(plan.hooks.get(name) for name in ("prestart", "createRuntime", "createContainer")):
         steps.append(Step("hooks", "/hooks"))
+    compile_sysctl(plan, spec, spaces)
     steps.extend(late)
     compile_pivot(plan, spec, spaces, pivot)
     if spaces.private("user"):

@@ -1,6 +1,6 @@
 """The process: identity, limits, environment, what to execute (config.md, "Process")."""
 
-from ocirun.errors import InvalidConfig
+from ocirun.errors import InvalidConfig, Unsupported
 from ocirun.plan.host import ALL_CAPABILITIES, Host
 from ocirun.plan.namespaces import Namespaces
 from ocirun.plan.security import mask_of
@@ -24,6 +24,7 @@ RLIMITS = {
         )
     )
 }  # fmt: skip
+_PERSONALITIES = {"LINUX": 0, "LINUX32": 8}  # personality(2)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_ID = 2**32 - 2  # 2**32-1 means "leave it alone" to setresuid(2)
 
@@ -42,10 +43,26 @@ def compile_process(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Name
         plan.oom_score_adj = Step("oom-score-adj", "/process/oomScoreAdj", process["oomScoreAdj"])
     if process.get("noNewPrivileges"):
         steps.append(Step("no-new-privileges", "/process/noNewPrivileges"))
+    _personality(plan, spec)
     cwd = encode(process["cwd"], "/process/cwd")
     _environment(plan, process)
     _identity(plan, process, host, spaces, cwd)
     _command(plan)
+
+
+def _personality(plan: Plan, spec: "dict[str, Any]") -> None:
+    wanted = (spec.get("linux") or {}).get("personality")
+    if not wanted:
+        return
+    if wanted.get("flags"):
+        raise Unsupported(
+            "no flag of a personality is supported", pointer="/linux/personality/flags"
+        )
+    domain = wanted.get("domain", "LINUX")
+    if domain not in _PERSONALITIES:
+        raise InvalidConfig(f"unknown domain {domain}", pointer="/linux/personality/domain")
+    step = Step("personality", "/linux/personality", domain, _PERSONALITIES[domain])
+    plan.child.append(step)
 
 
 def _identity(

@@ -10,7 +10,7 @@ import posix
 from ocirun.errors import BundleError, HookFailed, InvalidConfig, OcirunError, UsageError
 from ocirun.executor.child import Link
 from ocirun.executor.parent import Birth, spawn
-from ocirun.linux.fs import memfd
+from ocirun.linux.fs import O_PATH, memfd
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.step import Plan, Step
 from ocirun.runtime.settings import Settings, absolute, now, state_file
@@ -80,6 +80,7 @@ def create(settings: Settings, request: Request) -> Created:
 
 
 def _create(settings: Settings, request: Request) -> Created:
+    _check_preserved(request.preserve_fds)
     bundle = absolute(request.bundle)
     spec = load_config(bundle)
     if not spec.get("process"):
@@ -109,6 +110,20 @@ def _create(settings: Settings, request: Request) -> Created:
             console.close()
 
 
+def _check_preserved(count: int) -> None:
+    """See that the descriptors to be handed on are the caller's, before ocirun opens its own."""
+    for fd in range(3, 3 + count):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            raise UsageError(
+                f"descriptor {fd} is not open, and --preserve-fds {count} asks for it",
+                syscall="fstat",
+                errno=9,
+                hint="the descriptors from 3 on are passed to the container without a gap",
+            ) from None
+
+
 def _console_socket(spec: "dict[str, Any]", request: Request) -> "_socket.socket | None":
     """Connect to the console socket, or refuse a request that does not fit the terminal."""
     terminal = spec["process"].get("terminal", False)
@@ -132,7 +147,12 @@ def connect(path: str, what: str) -> "_socket.socket":
     """Connect to a socket of the caller. Raises UsageError."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        sock.connect(path)
+        # By way of a descriptor: an address has room for 107 bytes (unix(7)).
+        place = posix.open(path, O_PATH | posix.O_CLOEXEC)
+        try:
+            sock.connect(f"/proc/self/fd/{place}")
+        finally:
+            posix.close(place)
     except OSError as error:
         sock.close()
         raise UsageError(

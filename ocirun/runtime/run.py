@@ -12,11 +12,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# What a foreground run passes on. Not the signals that a process gets for its own
-# faults, nor those that concern the runtime itself.
-_FORWARDED = (
-    _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1,
-    _signal.SIGUSR2, _signal.SIGALRM, _signal.SIGCONT, _signal.SIGTSTP, _signal.SIGWINCH,
+# What a foreground run does not pass on: the signals that a process gets for its own
+# faults, those that concern the runtime itself, what cannot be caught, and libc's own.
+_KEPT = frozenset(
+    (
+        _signal.SIGILL, _signal.SIGTRAP, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGSEGV,
+        _signal.SIGSYS, _signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGCHLD, _signal.SIGTTIN,
+        _signal.SIGTTOU, _signal.SIGKILL, _signal.SIGSTOP, 32, 33,
+    )
 )  # fmt: skip
 
 
@@ -75,7 +78,9 @@ def _attend(born: Created) -> int:
 
     before: list[tuple[int, Any]] = []
     try:
-        for number in _FORWARDED:
+        for number in range(1, _signal.NSIG):
+            if number in _KEPT:
+                continue
             before.append((number, _signal.signal(number, forward)))
     except ValueError:  # not the main thread: signals are the caller's business
         pass

@@ -287,6 +287,22 @@ def test_capabilities_that_cannot_be_granted_are_left_out_with_a_warning() -> No
     ]
 
 
+def test_sysctl() -> None:
+    spec = base()
+    spec["linux"]["sysctl"] = {"net.ipv4.conf.eth0/1.forwarding": "1", "fs/mqueue/msg_max": "5"}
+    plan = compiled(spec)
+    assert [step for step in plan.child if step.op == "sysctl"] == [
+        Step(
+            "sysctl", "/linux/sysctl/net.ipv4.conf.eth0~11.forwarding",
+            b"net/ipv4/conf/eth0.1/forwarding", b"1",
+        ),
+        Step("sysctl", "/linux/sysctl/fs~1mqueue~1msg_max", b"fs/mqueue/msg_max", b"5"),
+    ]  # fmt: skip
+    spec["linux"]["namespaces"] = [{"type": "mount"}]
+    with pytest.raises(InvalidConfig, match="network namespace"):
+        compiled(spec)
+
+
 def test_hooks() -> None:
     spec = base()
     spec["hooks"] = {
@@ -338,7 +354,12 @@ def setting(*path: str | int, value: object) -> Callable[[Spec], None]:
          Unsupported, "/mounts/0/options", "id-mapped"),
         (setting("linux", "seccomp", value={"defaultAction": "SCMP_ACT_ALLOW"}), Unsupported,
          "/linux/seccomp", "seccomp"),
-        (setting("linux", "sysctl", value={"a": "b"}), Unsupported, "/linux/sysctl", "sysctl"),
+        (setting("linux", "sysctl", value={"vm.swappiness": "1"}), InvalidConfig,
+         "/linux/sysctl/vm.swappiness", "no namespace"),
+        (setting("linux", "sysctl", value={"net/../vm/x": "1"}), InvalidConfig,
+         "/linux/sysctl/net~1..~1vm~1x", "no namespace"),
+        (setting("linux", "personality", value={"domain": "LINUX", "flags": ["X"]}), Unsupported,
+         "/linux/personality/flags", "flag"),
         (setting("process", "apparmorProfile", value="x"), Unsupported,
          "/process/apparmorProfile", "apparmorProfile"),
         (setting("process", "args", value=["a\0b"]), InvalidConfig, "/process/args/0", "NUL"),
