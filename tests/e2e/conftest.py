@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-
 from lib import leaks
 from lib.bundle import Bundle
 from lib.differences import DIFFERENCES, NOT_RUN, known

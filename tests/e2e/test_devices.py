@@ -4,7 +4,6 @@ import os
 import stat
 
 import pytest
-
 from lib import mountinfo
 from lib.bundle import Bundle
 from lib.runtime import Runtime

@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-
 from lib.bundle import Bundle
 from lib.leaks import PREFIX
 from lib.runtime import Runtime, wait_for

@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from lib import mountinfo
 from lib.bundle import Bundle
 from lib.mountinfo import Mount

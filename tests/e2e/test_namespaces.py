@@ -6,7 +6,6 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-
 from lib.bundle import Bundle
 from lib.runtime import Runtime, wait_for
 
@@ -96,7 +95,7 @@ def other() -> Iterator[Callable[[str], int]]:
             wait_for(lambda: comm(process.pid) == "sleep", "unshare")
             return process.pid
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        pid = int(wait_for(lambda: children.read_text(), "unshare's child"))
+        pid = int(wait_for(children.read_text, "unshare's child"))
         wait_for(lambda: comm(pid) == "sleep", "sleep")
         return pid
 

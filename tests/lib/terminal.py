@@ -56,7 +56,11 @@ class Terminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
-            argv, stdin=self.slave, stdout=self.slave, stderr=self.slave, preexec_fn=own
+            argv,
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            preexec_fn=own,  # noqa: PLW1509
         )
 
     def write(self, text: bytes) -> None:
@@ -103,16 +107,26 @@ class ConsoleSocket:
         self.server.listen(1)
         self.server.settimeout(10)
 
+    def __enter__(self) -> "ConsoleSocket":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.server.close()
+
     def receive(self) -> Terminal:
-        """The terminal whose master the runtime sends; the socket is closed."""
-        with self.server:
-            connection, _ = self.server.accept()
-            with connection:
-                connection.settimeout(10)
-                fds = array.array("i")
-                _data, ancillary, _flags, _address = connection.recvmsg(4096, 256)
-                for level, kind, data in ancillary:
-                    if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                        fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        """The terminal whose master the runtime sends."""
+        connection, _ = self.server.accept()
+        with connection:
+            connection.settimeout(10)
+            fds = array.array("i")
+            _data, ancillary, _flags, _address = connection.recvmsg(4096, 256)
+            for level, kind, data in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         assert len(fds) == 1, f"{len(fds)} descriptors instead of one"
         return Terminal(fds[0])
