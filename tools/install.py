@@ -12,11 +12,13 @@ nothing but the quick path. Only the standard library is used here.
 
 import argparse
 import compileall
+import marshal
 import os
 import py_compile
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -25,23 +27,80 @@ SHEBANG_MAX = 255
 
 LAUNCHER = """\
 #!{interpreter} -ISXutf8
+import gc
 import sys
 
+gc.disable()
 sys.dont_write_bytecode = {installed}
 sys.path[:0] = {paths}
-from ocirun.cli.entry import main
+{archive}from ocirun.cli.entry import main
 
 main()
 """
+"""Collecting garbage would cost a command more time than it has memory to free."""
+
+USE_ARCHIVE = """\
+if sys.hexversion >> 16 == {version:#x}:
+    import marshal
+    import posix
+
+    try:
+        fd = posix.open({path!r}, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        pass
+    else:
+        data = posix.read(fd, {size})
+        posix.close(fd)
+        exec(marshal.loads(data))
+        use(data, {start})
+"""
+"""Bytecode is the same for all releases 3.N; another interpreter imports as usual."""
+
+COLD = ("ocirun.cli.commands", "ocirun.cli.main", "ocirun.image")
+"""Not in the archive: no hot command loads them, and Typer reads their docstrings."""
 
 
-def write_launcher(target: Path, interpreter: Path, paths: list[str], installed: bool) -> None:
+def write_archive(site: Path, target: Path) -> str:
+    """Compile the installed package into one file (ocirun/cli/archive.py describes it).
+
+    Returns the launcher's lines that use it.
+    """
+    index: dict[str, tuple[bool, int, int, str]] = {}
+    blob = bytearray()
+    for path in sorted((site / "ocirun").rglob("*.py")):
+        parts = list(path.relative_to(site).with_suffix("").parts)
+        package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if package else parts)
+        if name.startswith(COLD):
+            continue
+        code = marshal.dumps(compiled(path))
+        index[name] = (package, len(blob), len(code), str(path))
+        blob += code
+    loader = marshal.dumps(compiled(site / "ocirun" / "cli" / "archive.py"))
+    words = marshal.dumps(index)
+    data = loader + len(words).to_bytes(8, "little") + words + blob
+    target.write_bytes(data)
+    return USE_ARCHIVE.format(
+        version=sys.hexversion >> 16, path=str(target), size=len(data), start=len(loader)
+    )
+
+
+def compiled(path: Path) -> types.CodeType:
+    """The code of a module, without docstrings."""
+    return compile(path.read_bytes(), str(path), "exec", dont_inherit=True, optimize=2)
+
+
+def write_launcher(
+    target: Path, interpreter: Path, paths: list[str], installed: bool, archive: str = ""
+) -> None:
     """Write the launcher: complete before it bears its name, so that a running one survives.
 
     Raises:
         SystemExit: the interpreter's path does not fit into a first line.
     """
-    text = LAUNCHER.format(interpreter=interpreter, paths=paths, installed=installed)
+    text = LAUNCHER.format(
+        interpreter=interpreter, paths=paths, installed=installed, archive=archive
+    )
     first = text.partition("\n")[0]
     if len(os.fsencode(first)) > SHEBANG_MAX or any(c.isspace() for c in str(interpreter)):
         raise SystemExit(
@@ -74,7 +133,8 @@ def install(prefix: Path) -> None:
         force=True,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
-    write_launcher(prefix / "bin" / "ocirun", python, [str(site)], True)
+    archive = write_archive(site, home / "ocirun.archive")
+    write_launcher(prefix / "bin" / "ocirun", python, [str(site)], True, archive)
 
 
 def install_editable(prefix: Path) -> None:
