@@ -12,13 +12,12 @@ nothing but the quick path. Only the standard library is used here.
 
 import argparse
 import compileall
-import marshal
+import json
 import os
 import py_compile
 import shutil
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -55,39 +54,6 @@ if sys.hexversion >> 16 == {version:#x}:
         use(data, {start})
 """
 """Bytecode is the same for all releases 3.N; another interpreter imports as usual."""
-
-COLD = ("ocirun.cli.commands", "ocirun.cli.main", "ocirun.image")
-"""Not in the archive: no hot command loads them, and Typer reads their docstrings."""
-
-
-def write_archive(site: Path, target: Path) -> str:
-    """Compile the installed package into one file (ocirun/cli/archive.py describes it).
-
-    Returns the launcher's lines that use it.
-    """
-    index: dict[str, tuple[bool, int, int, str]] = {}
-    blob = bytearray()
-    for path in sorted((site / "ocirun").rglob("*.py")):
-        parts = list(path.relative_to(site).with_suffix("").parts)
-        package = parts[-1] == "__init__"
-        name = ".".join(parts[:-1] if package else parts)
-        if name.startswith(COLD):
-            continue
-        code = marshal.dumps(compiled(path))
-        index[name] = (package, len(blob), len(code), str(path))
-        blob += code
-    loader = marshal.dumps(compiled(site / "ocirun" / "cli" / "archive.py"))
-    words = marshal.dumps(index)
-    data = loader + len(words).to_bytes(8, "little") + words + blob
-    target.write_bytes(data)
-    return USE_ARCHIVE.format(
-        version=sys.hexversion >> 16, path=str(target), size=len(data), start=len(loader)
-    )
-
-
-def compiled(path: Path) -> types.CodeType:
-    """The code of a module, without docstrings."""
-    return compile(path.read_bytes(), str(path), "exec", dont_inherit=True, optimize=2)
 
 
 def write_launcher(
@@ -133,8 +99,12 @@ def install(prefix: Path) -> None:
         force=True,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
-    archive = write_archive(site, home / "ocirun.archive")
-    write_launcher(prefix / "bin" / "ocirun", python, [str(site)], True, archive)
+    packed = home / "ocirun.archive"
+    # By the interpreter that will read it, and without the columns of every instruction.
+    script = [str(python), "-IXno_debug_ranges", str(CHECKOUT / "tools" / "archive.py")]
+    facts = subprocess.check_output([*script, str(site), str(packed)], text=True)
+    lines = USE_ARCHIVE.format(path=str(packed), **json.loads(facts))
+    write_launcher(prefix / "bin" / "ocirun", python, [str(site)], True, lines)
 
 
 def install_editable(prefix: Path) -> None:

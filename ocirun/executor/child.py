@@ -13,7 +13,7 @@ import sys
 from fcntl import ioctl
 
 from ocirun.executor import filesystem, identity
-from ocirun.executor.paths import EPERM, find, parent_of
+from ocirun.executor.paths import EPERM, find, make
 from ocirun.executor.protocol import (
     CGROUP,
     CONSOLE,
@@ -77,6 +77,25 @@ class Child:
             self.env[key] = value
         self.path = b""
         self.entered = True
+        self._parent = (b"", -1)
+
+    def parent_of(self, path: bytes) -> tuple[int, bytes]:
+        """The directory that `path` lies in, made if need be, and the name: (descriptor, name).
+
+        The descriptor is kept for the next step: many of them follow in one directory.
+        """
+        above, _, name = path.rstrip(b"/").rpartition(b"/")
+        if self._parent[0] != above or self._parent[1] < 0:
+            if self._parent[1] >= 0:
+                posix.close(self._parent[1])
+            self._parent = (above, make(self.root, above or b"/", True))
+        return self._parent[1], name
+
+    def close(self) -> None:
+        """Let go of everything in the container's file system."""
+        for fd in (self.root, self.empty, self.proc, self._parent[1]):
+            if fd >= 0:
+                posix.close(fd)
 
 
 class Link:
@@ -212,13 +231,13 @@ def console(child: Child, size: tuple[int, int] | None) -> None:
         height, width = size
         winsize = height.to_bytes(2, "little") + width.to_bytes(2, "little") + bytes(4)
         ioctl(master, _TIOCSWINSZ, winsize)
-    parent, name = parent_of(child.root, b"/dev/console")
+    parent, name = child.parent_of(b"/dev/console")
     flags = posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
     posix.close(posix.open(name, flags, 0o600, dir_fd=parent))
     target = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
     tree = open_tree(slave, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE)
     move_mount(tree, target)
-    for fd in (tree, target, parent):
+    for fd in (tree, target):
         posix.close(fd)
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
     child.sock.sendmsg([CONSOLE], [rights])
@@ -232,9 +251,7 @@ def console(child: Child, size: tuple[int, int] | None) -> None:
 
 def _wait_for_start(child: Child) -> None:
     """Say that the container is created, then wait for `start` to connect."""
-    for fd in (child.root, child.empty, child.proc):
-        if fd >= 0:
-            posix.close(fd)
+    child.close()
     child.sock.send(READY)
     listener = child.link.listener
     if listener is None:
@@ -257,7 +274,7 @@ def _execute(child: Child) -> None:
             pass
     # Python ignores SIGPIPE and SIGXFSZ, and a caller may have ignored others.
     for number in range(1, _signal.NSIG):
-        if number not in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):  # 32, 33: libc's own
+        if _signal.getsignal(number) == _signal.SIG_IGN:
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     posix.execve(child.path, child.plan.args, child.env)

@@ -16,7 +16,6 @@ from ocirun.executor.paths import (
     find,
     is_directory,
     make,
-    parent_of,
     refuse_proc,
 )
 from ocirun.linux.ffi import SyscallError
@@ -240,33 +239,56 @@ def propagate(child: "Child", path: bytes, flags: tuple[int, ...]) -> None:
     posix.close(target)
 
 
+def cgroup_view(
+    child: "Child", path: bytes, attrs: int, views: tuple[tuple[bytes, bytes, Data], ...],
+    links: tuple[tuple[bytes, bytes], ...],
+) -> None:  # fmt: skip
+    """The container's cgroups of v1: a tmpfs with a directory for each hierarchy.
+
+    A view is (name, directory on the host, or b"" for a fresh mount with the data
+    that follows). The tmpfs is new and this process's own, so its names can be trusted.
+    """
+    top = _detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
+    target = make(child.root, path, True)
+    refuse_proc(target)
+    move_mount(top, target)
+    posix.close(target)
+    for name, source, data in views:
+        if source:
+            tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | AT_RECURSIVE)
+        else:
+            tree = _detached(child, b"cgroup", b"cgroup", 0, (), data)
+        posix.mkdir(name, 0o755, dir_fd=top)
+        move_mount(tree, top, name)
+        posix.close(tree)
+    for name, goal in links:
+        posix.symlink(goal, name, dir_fd=top)
+    mount_setattr(top, attrs, 0, 0, True)
+    posix.close(top)
+
+
 def device(
     child: "Child", path: bytes, mode: int, major: int, minor: int, uid: int, gid: int, bound: bool
 ) -> None:
     """Make a device node, or show the host's where mknod(2) is not allowed."""
-    parent, name = parent_of(child.root, path)
+    parent, name = child.parent_of(path)
     number = posix.makedev(major, minor)
+    if bound:
+        _bind_device(parent, name, path)
+        return
     try:
-        if bound:
+        posix.mknod(name, mode, number, dir_fd=parent)
+    except OSError as error:
+        if error.errno == EPERM:  # in a nested container
             _bind_device(parent, name, path)
             return
-        try:
-            posix.mknod(name, mode, number, dir_fd=parent)
-        except OSError as error:
-            if error.errno == EPERM:  # in a nested container
-                _bind_device(parent, name, path)
-                return
+        if error.errno == EEXIST:
             there = posix.lstat(name, dir_fd=parent)
-            if error.errno != EEXIST or (there.st_mode & S_IFMT, there.st_rdev) != (
-                mode & S_IFMT,
-                number,
-            ):
-                raise SyscallError("mknodat", error.errno) from None
-            return
-        if uid or gid:
-            posix.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
-    finally:
-        posix.close(parent)
+            if (there.st_mode & S_IFMT, there.st_rdev) == (mode & S_IFMT, number):
+                return
+        raise SyscallError("mknodat", error.errno) from None
+    if uid or gid:
+        posix.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
 
 
 def _bind_device(parent: int, name: bytes, source: bytes) -> None:
@@ -285,7 +307,7 @@ def _bind_device(parent: int, name: bytes, source: bytes) -> None:
 
 def symlink(child: "Child", target: bytes, path: bytes, replace: bool) -> None:
     """Make a symlink; one that is there already stays, unless it is to be replaced."""
-    parent, name = parent_of(child.root, path)
+    parent, name = child.parent_of(path)
     try:
         if replace:
             try:
@@ -297,8 +319,6 @@ def symlink(child: "Child", target: bytes, path: bytes, replace: bool) -> None:
     except OSError as error:
         if error.errno != EEXIST:
             raise SyscallError("symlinkat", error.errno) from None
-    finally:
-        posix.close(parent)
 
 
 def make_directory(child: "Child", path: bytes) -> None:
@@ -410,6 +430,7 @@ STEPS: "dict[str, Callable[..., None]]" = {
     "remount": remount,
     "attributes": attributes,
     "propagate": propagate,
+    "cgroup-view": cgroup_view,
     "device": device,
     "symlink": symlink,
     "make-directory": make_directory,

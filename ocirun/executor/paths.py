@@ -89,12 +89,6 @@ def _create(name: bytes, parent: int, directory: bool) -> None:
             raise SyscallError("mkdirat" if directory else "openat", error.errno) from None
 
 
-def parent_of(root: int, path: bytes) -> tuple[int, bytes]:
-    """Open the directory that `path` lies in, making it if need be: (descriptor, name)."""
-    above, _, name = path.rstrip(b"/").rpartition(b"/")
-    return make(root, above or b"/", True), name
-
-
 def is_directory(fd: int) -> bool:
     """The descriptor denotes a directory."""
     return posix.fstat(fd).st_mode & S_IFMT == S_IFDIR

@@ -105,10 +105,13 @@ def open_tree(fd: int, path: bytes, flags: int) -> int:
     return check(_open_tree(428, fd, path, flags | OPEN_TREE_CLOEXEC), "open_tree")
 
 
-def move_mount(fd: int, target: int) -> None:
-    """move_mount(2) from a mount descriptor onto the place that `target` (O_PATH) denotes."""
-    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-    check(_move_mount(429, fd, b"", target, b"", flags), "move_mount")
+def move_mount(fd: int, target: int, name: bytes = b"") -> None:
+    """move_mount(2) from a mount descriptor onto the place that `target` (O_PATH) denotes.
+
+    With `name`: onto that name in the directory.
+    """
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if name else MOVE_MOUNT_T_EMPTY_PATH)
+    check(_move_mount(429, fd, b"", target, name, flags), "move_mount")
 
 
 def fsopen(fstype: bytes) -> int:

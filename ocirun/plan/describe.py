@@ -145,6 +145,7 @@ _WORDS: "dict[str, Callable[[tuple[Any, ...]], str]]" = {
     "remount": lambda a: f"change the mount on {text(a[0])}{_options(a[1], (*a[3], *a[4]))}",
     "attributes": lambda a: f"make the mount on {text(a[0])} {_plain(a[1])}",
     "propagate": lambda a: f"make the mount on {text(a[0])} {', '.join(map(_propagation, a[1]))}",
+    "cgroup-view": lambda a: f"show the container's cgroups on {text(a[0])}{_options(a[1])}",
     "device": _device,
     "symlink": lambda a: f"link {text(a[1])} to {text(a[0])}",
     "make-directory": lambda a: f"make the directory {text(a[0])} if there is none",

@@ -176,28 +176,16 @@ def _cgroup(
                  tuple(options.propagation))
         )  # fmt: skip
         return
-    data = ((b"mode", b"755"),)
-    writable = attrs & ~MOUNT_ATTR_RDONLY
-    steps.append(
-        Step("mount", pointer, where, b"tmpfs", b"tmpfs", writable, (), data, 0, (0, 0), ())
-    )
     paths = plan.cgroup.paths if plan.cgroup else {}
     entries, aliases = mount_facts(host.layout)
+    fresh = "cgroup" in spaces.new
+    views = []
     for name, mountpoint, words, key in entries:
-        place = where + b"/" + encode(name, pointer)
-        if "cgroup" in spaces.new:
-            pairs = tuple(_word(word) for word in words.split(","))
-            steps.append(
-                Step("mount", pointer, place, b"cgroup", b"cgroup", attrs, (), pairs, 0, (0, 0), ())
-            )
-        else:
-            source = encode(paths.get(key, mountpoint), pointer)
-            steps.append(Step("bind", pointer, place, source, True, attrs, 0, 0, 0, (), False))
-    for alias, name in aliases:
-        link = where + b"/" + alias.encode()
-        steps.append(Step("symlink", pointer, name.encode(), link, False))
-    if attrs & MOUNT_ATTR_RDONLY:
-        steps.append(Step("attributes", pointer + "/options", where, MOUNT_ATTR_RDONLY, 0, False))
+        source = b"" if fresh else encode(paths.get(key, mountpoint), pointer)
+        data = tuple(_word(word) for word in words.split(",")) if fresh else ()
+        views.append((encode(name, pointer), source, data))
+    links = tuple((alias.encode(), name.encode()) for alias, name in aliases)
+    steps.append(Step("cgroup-view", pointer, where, attrs, tuple(views), links))
     if options.propagation:
         steps.append(Step("propagate", pointer + "/options", where, tuple(options.propagation)))
 

@@ -219,12 +219,19 @@ def test_the_view_of_the_cgroups_waits_for_them() -> None:
     ]
     plan = compiled(spec, Host(V1))
     order = ops(plan)
-    assert order.index("mount") < order.index("await") < order.index("bind")
-    assert [s.args[:2] for s in plan.child if s.op == "bind"] == [
-        (b"/sys/fs/cgroup/memory", b"/sys/fs/cgroup/memory/web"),
-        (b"/sys/fs/cgroup/devices", b"/sys/fs/cgroup/devices/web"),
-    ]
-    assert only(plan, "attributes").args[1] == m.MOUNT_ATTR_RDONLY
+    assert order.index("mount") < order.index("await") < order.index("cgroup-view")
+    assert only(plan, "cgroup-view").args == (
+        b"/sys/fs/cgroup",
+        m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_RDONLY,
+        (
+            (b"memory", b"/sys/fs/cgroup/memory/web", ()),
+            (b"devices", b"/sys/fs/cgroup/devices/web", ()),
+        ),
+        (),
+    )
+    spec["linux"]["namespaces"].append({"type": "cgroup"})
+    views = only(compiled(spec, Host(V1)), "cgroup-view").args[2]
+    assert views[0] == (b"memory", b"", ((b"memory", None),))
 
 
 def test_overlay() -> None:
