@@ -10,44 +10,73 @@ import importlib
 import json
 import marshal
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import CodeType, ModuleType
 
 HOT = (
     "ocirun.cli.entry",
     "ocirun.cli.hot",
+    "ocirun.api",
     "ocirun.runtime.create",
-    "ocirun.runtime.delete",
-    "ocirun.runtime.kill",
     "ocirun.runtime.run",
+    "ocirun.runtime.delete",
+    "ocirun.cgroups.tree",
     "ocirun.runtime.start",
     "ocirun.runtime.state",
+    "ocirun.runtime.kill",
     "ocirun.cgroups.devicebpf",
     "ocirun.cgroups.resources",
-    "ocirun.cgroups.tree",
     "ocirun.executor.hooks",
     "ocirun.linux.bpf",
     "ocirun.spec.strict_linux",
 )
-"""Where the hot commands begin, and what they load for some containers only."""
+"""Where the hot commands begin, in the order of `run`, and what only some containers need."""
+
+
+class Watch:
+    """A finder that notes in which order ocirun's modules are complete."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a module as usual, and note its name when it has been executed (PEP 451)."""
+        spec = PathFinder.find_spec(name, path, target)
+        if name.partition(".")[0] == "ocirun" and spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                self.order.append(name)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
 
 
 def main() -> None:
     """Write the archive."""
     site, target = Path(sys.argv[1]), Path(sys.argv[2])
     sys.path.insert(0, str(site))
+    watch = Watch()
+    sys.meta_path.insert(0, watch)
+    needs: dict[str, tuple[str, ...]] = {}
     for name in HOT:
+        seen = len(watch.order)
         importlib.import_module(name)
-    modules = {
-        name: module.__spec__
-        for name, module in sorted(sys.modules.items())
-        if name.partition(".")[0] == "ocirun" and module.__spec__
-    }
-    index: dict[str, tuple[bool, int, int, str]] = {}
+        needs[name] = tuple(other for other in watch.order[seen:] if other != name)
+    index: dict[str, tuple[bool, int, int, str, tuple[str, ...]]] = {}
     blob = bytearray()
-    for name, spec in modules.items():
+    for name in watch.order:
+        spec = sys.modules[name].__spec__
+        if spec is None or spec.origin is None:
+            continue
         code = marshal.dumps(compiled(spec.origin))
         package = spec.submodule_search_locations is not None
-        index[name] = (package, len(blob), len(code), spec.origin)
+        index[name] = (package, len(blob), len(code), spec.origin, needs.get(name, ()))
         blob += code
     loader = marshal.dumps(compiled(str(site / "ocirun" / "cli" / "archive.py")))
     words = marshal.dumps(index)
@@ -56,7 +85,7 @@ def main() -> None:
     print(json.dumps({"version": sys.hexversion >> 16, "size": len(data), "start": len(loader)}))
 
 
-def compiled(path: str) -> object:
+def compiled(path: str) -> CodeType:
     """Compile a module, without its docstrings."""
     return compile(Path(path).read_bytes(), path, "exec", dont_inherit=True, optimize=2)
 
