@@ -4,7 +4,16 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from ocirun.spec import schema
+
+
+def unhurried(max_examples: int = 100) -> settings:
+    """Settings of hypothesis under which a busy machine makes no test fail."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    return settings(max_examples=max_examples, deadline=None, suppress_health_check=slow)
+
 
 WRONG = [
     None,

@@ -1,6 +1,10 @@
 """The schema documents themselves: valid, complete, described."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -8,6 +12,7 @@ import spec_mutants
 
 from ocirun.spec import schema
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["config", "state", "features"]
 
 
@@ -79,6 +84,16 @@ def test_describe_finds_the_section(pointer, section):
     description, found = schema.describe(pointer)
     assert found == section
     assert bool(description) == bool(section)
+
+
+def test_what_ocirun_features_prints_is_a_features_document():
+    run = subprocess.run(
+        [sys.executable, "-m", "ocirun", "features"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+    )
+    schema.validator("features").validate(json.loads(run.stdout))
 
 
 def test_a_missing_schema_is_told(monkeypatch, tmp_path):

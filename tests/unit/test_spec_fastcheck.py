@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import spec_mutants
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from spec_mutants import unhurried
 
 from ocirun.spec import schema
 from ocirun.spec.default import default_spec
@@ -75,7 +76,7 @@ def test_both_agree_on_mutants():
     assert 200 < valid < compared - 200
 
 
-@settings(max_examples=300)
+@unhurried(300)
 @given(st.data())
 def test_both_agree_whatever_the_value(data):
     strange = st.recursive(
@@ -103,7 +104,7 @@ def test_both_agree_on_patterns(path, alphabet):
         start = start[token]
     edits = st.text(alphabet, max_size=3)
 
-    @settings(max_examples=200)
+    @unhurried(200)
     @given(edits, st.integers(0, len(start)), st.integers(0, len(start)), edits)
     def agree(before, first, last, after):
         mutant = spec_mutants.put(COMPLETE, path, before + start[first:last] + after)

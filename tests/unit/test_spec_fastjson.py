@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spec_mutants import unhurried
 
 from ocirun.errors import InvalidJSON
 from ocirun.spec import fastjson
@@ -18,12 +19,14 @@ values = st.recursive(
 )
 
 
+@unhurried()
 @given(values, st.sampled_from([None, 1]), st.booleans())
 def test_loads_agrees_with_json(value, indent, ascii_only):
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
     assert fastjson.loads(f" \n{text}\t".encode()) == value
 
 
+@unhurried()
 @given(st.lists(st.sampled_from(["\\ud800", "\\uDC00", "\\\\", "\\ude00", "u", "\\uD9ff"])))
 def test_every_string_that_is_read_can_be_encoded(parts):
     text = '["' + "".join(parts) + '"]'
@@ -37,6 +40,7 @@ def test_every_string_that_is_read_can_be_encoded(parts):
         assert fastjson.loads(text.encode()) == expected
 
 
+@unhurried()
 @given(values)
 def test_dumps_is_compact_ascii_json(value):
     text = fastjson.dumps(value)

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spec_mutants import unhurried
 
 from ocirun.spec.positions import Index, locate
 
@@ -44,6 +45,7 @@ def written(value, space, ascii_only):
     return f"{s()}{json.dumps(value, ensure_ascii=ascii_only)}{s()}"
 
 
+@unhurried()
 @given(st.data(), values, st.booleans())
 def test_what_stands_at_the_place_is_the_value(data, value, ascii_only):
     text = written(value, lambda: data.draw(spaces), ascii_only)

@@ -5,6 +5,7 @@ import copy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spec_mutants import unhurried
 
 from ocirun.spec import fastjson, strict
 from ocirun.spec.default import default_spec
@@ -323,6 +324,7 @@ numbers = st.integers(0, 40) | st.sampled_from([2**32 - 1, 2**32 - 2, 2**31])
 ranges = st.fixed_dictionaries({"containerID": numbers, "hostID": numbers, "size": numbers})
 
 
+@unhurried()
 @given(st.lists(ranges, max_size=6))
 def test_a_map_is_refused_exactly_when_the_kernel_would(entries):
     from ocirun.spec.strict_linux import mappings
@@ -340,6 +342,7 @@ def test_a_map_is_refused_exactly_when_the_kernel_would(entries):
     assert bool(found) is not good
 
 
+@unhurried()
 @given(st.integers(), st.integers(), st.integers())
 def test_versions(major, minor, patch):
     text = f"{major}.{minor}.{patch}"
