@@ -160,9 +160,7 @@ def _children(directory: str) -> list[str]:
 def _kill_v2(paths: dict[str, str]) -> None:
     """cgroup.kill (Linux 5.14) reaches nested cgroups, and no fork escapes it."""
     if "" in paths and posix.getpid() not in _pids(paths[""]):
-        _try_write(f"{paths['']}/cgroup.kill", "1")  # not there: the signals below do it
-    if "freezer" in paths:
-        _try_write(f"{paths['freezer']}/freezer.state", "THAWED")
+        _try_write(f"{paths['']}/cgroup.kill", "1")  # not there: the signals do it
 
 
 def _signal(paths: dict[str, str], directories: "tuple[str, ...] | list[str]", signal: int) -> None:

@@ -25,6 +25,7 @@ from cgroup_lab import (
 )
 
 from ocirun import cgroups
+from ocirun.cgroups import tree
 from ocirun.errors import StepFailed, Unsupported
 
 pytestmark = pytest.mark.root
@@ -170,6 +171,19 @@ def test_nested_cgroups_are_killed_and_removed(where, path):
         assert cgroups.processes(plan.paths) == sorted([outer, inner])
         cgroups.kill(plan.paths)
         until(lambda: ended(outer) and ended(inner))
+    cgroups.remove(plan.paths)
+
+
+@viewed
+def test_cgroup_kill_does_it_alone(where, path):
+    plan = made(where, path)
+    if not os.path.exists(plan.paths[""] + "/cgroup.kill"):
+        cgroups.remove(plan.paths)
+        return  # Linux before 5.14
+    tree._signal = lambda *_: None  # this process is the test's own
+    with process(sleep, plan) as pid:
+        cgroups.kill(plan.paths)
+        assert ended(pid)
     cgroups.remove(plan.paths)
 
 

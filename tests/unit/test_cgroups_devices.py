@@ -146,6 +146,13 @@ def test_v1_takes_back_each_exception_of_a_wide_rule():
     assert ("/linux/resources/devices/1", "deny", "c 4:1 w") in found
 
 
+def test_v1_may_take_back_what_was_taken_back_before():
+    wide = {"type": "c", "major": 4, "access": "rw"}
+    narrow = {"allow": False, "type": "c", "major": 4, "minor": 1, "access": "w"}
+    asked = spec({"allow": True, **wide}, {"allow": False, **wide}, narrow)
+    assert "/linux/resources/devices/2" not in [step.pointer for step in v1_steps(asked, DIRECTORY)]
+
+
 class V1Kernel:
     """security/device_cgroup.c: a default, and exceptions for exact numbers."""
 
