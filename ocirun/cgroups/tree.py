@@ -108,7 +108,7 @@ def freeze(paths: dict[str, str]) -> None:
 
 
 def thaw(paths: dict[str, str]) -> None:
-    """Let a frozen container go on. Raises StepFailed."""
+    """Let a frozen container go on; one that is not frozen, or gone, is fine. Raises StepFailed."""
     _set_frozen(paths, False)
 
 
@@ -206,6 +206,8 @@ def _set_frozen(paths: dict[str, str], frozen: bool) -> None:
     words = "freeze the container" if frozen else "thaw the container"
     directory = next(iter(_freezers(paths)), "")
     if not directory:
+        if not frozen:
+            return
         raise StepFailed(
             f"cannot {words}: it has no cgroup with a freezer",
             step=words,
@@ -217,6 +219,8 @@ def _set_frozen(paths: dict[str, str], frozen: bool) -> None:
         else:
             write(f"{directory}/cgroup.freeze", str(int(frozen)))
     except CallFailed as error:
+        if not frozen and error.errno in _GONE:
+            return
         raise StepFailed(
             f"cannot {words}",
             step=words,

@@ -471,6 +471,16 @@ def test_freezing_needs_a_freezer():
     with pytest.raises(StepFailed) as caught:
         cgroups.freeze({"memory": "/nowhere"})
     assert "freezer" in caught.value.message
+    cgroups.thaw({"memory": "/nowhere"})
+
+
+def test_freezing_what_is_gone():
+    paths = {"freezer": f"{WHERE.mounts.get('freezer', '/nowhere')}{TOP}/gone"}
+    with pytest.raises(StepFailed) as caught:
+        cgroups.freeze(paths)
+    assert caught.value.errno == errno.ENOENT
+    assert caught.value.syscall.startswith('open("')
+    cgroups.thaw(paths)
 
 
 def test_a_cgroup_in_use_is_not_removed(path, monkeypatch):
