@@ -6,7 +6,6 @@ image appears in the store only when every digest has proved right.
 
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -102,9 +101,9 @@ def import_image(
 
 
 def _open_source(source: str) -> int:
-    if source == "-":
-        return os.dup(sys.stdin.fileno())
     try:
+        if source == "-":
+            return os.dup(0)
         # A FIFO is welcome (`ocirun image import x <(docker export y)`), so no O_NONBLOCK.
         return os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

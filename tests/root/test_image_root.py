@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from lib.archives import Canary, directory, docker_save, entry, file, listing, make_tar, symlink
 
+from ocirun.errors import ImageError
 from ocirun.image.importer import import_image
 from ocirun.image.store import Store
+from ocirun.image.users import resolve_user
 
 pytestmark = pytest.mark.root
 
@@ -21,6 +23,7 @@ NET_RAW = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 
 
 def load(tmp_path: Path, *entries: tuple[tarfile.TarInfo, bytes]) -> Path:
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "source.tar").write_bytes(make_tar(*entries))
     return Path(
         import_image("x", str(tmp_path / "source.tar"), data_root=str(tmp_path / "d")).rootfs
@@ -74,6 +77,15 @@ def test_devices_are_made_and_never_opened(tmp_path: Path) -> None:
     assert (disk.st_gid, stat.S_IMODE(disk.st_mode)) == (6, 0o660)
     copy = import_image("copy", str(root), data_root=str(tmp_path / "d"))
     assert Path(copy.rootfs, "disk").lstat().st_rdev == os.makedev(7, 77)
+
+
+def test_a_device_as_passwd_is_not_opened(tmp_path: Path) -> None:
+    """The kernel has no driver for it: open(2) would say ENXIO."""
+    for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+        trap = entry("etc/passwd", kind, devmajor=4000, devminor=77)
+        root = load(tmp_path / kind.decode(), trap)
+        with pytest.raises(ImageError, match="not a regular file"):
+            resolve_user(str(root), "root")
 
 
 def test_a_file_over_a_device_does_not_write_to_it(tmp_path: Path) -> None:

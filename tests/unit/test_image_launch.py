@@ -615,8 +615,8 @@ WORDS: list[tuple[list[str], dict[str, Any]]] = [
     (["--", "c", "i", "ls", "-l"], {"command": ("ls", "-l")}),
     (["c", "--", "i", "-ls"], {"command": ("-ls",)}),
     (
-        ["c", "--keep", "i", "--read-only", "ls", "-t"],
-        {"keep": True, "read_only": True, "command": ("ls", "-t")},
+        ["c", "--tty", "i", "--read-only", "ls", "-t"],
+        {"terminal": True, "read_only": True, "command": ("ls", "-t")},
     ),
     (["-e", "A=1", "--env", "B", "c", "i"], {"env": ("A=1", "B")}),
     (["c", "i", "-e", "A=-1", "ls"], {"env": ("A=-1",), "command": ("ls",)}),
@@ -638,6 +638,14 @@ def test_command_line(
     options = parse(*args)
     assert (options.id, options.image) == ("c", "i")
     assert options == LaunchOptions("c", "i", **expected)
+
+
+@pytest.mark.parametrize("option", ["--keep", "--detach"])
+def test_bundle_only_excludes_what_it_does_not_do(
+    parse: Callable[..., LaunchOptions], option: str
+) -> None:
+    with pytest.raises(UsageError, match="--bundle-only runs nothing"):
+        parse(option, "c", "i")
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,21 @@ def test_concurrent_imports_of_one_name(store: Store, tar: str) -> None:
     assert sorted(os.listdir(store.find_image("x").rootfs)) == ["bin", "etc"]
 
 
+def test_an_image_appears_only_under_the_lock(store: Store, tar: str) -> None:
+    store.prepare()
+    command = [sys.executable, "-c", SCRIPT, "x", tar, str(store.root)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        with store.lock():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            assert store.list_images() == []
+        assert process.communicate()[0].strip() == "won"
+    assert [image.name for image in store.list_images()] == ["x"]
+
+
 def test_leftovers_of_a_crash_go_at_the_next_import(store: Store, tar: str) -> None:
     store.prepare()
     for parent in (store.images, store.containers):

@@ -7,6 +7,7 @@ import typer
 from ocirun.cli.commands import common
 from ocirun.cli.commands.image import DataRoot
 from ocirun.cli.gostyle import Command
+from ocirun.errors import UsageError
 
 if TYPE_CHECKING:
     from typer._click.core import Context
@@ -154,6 +155,8 @@ def launch(
         network=network,
     )
     if bundle_only:
+        if detach or keep:
+            raise UsageError("--bundle-only runs nothing, so --detach and --keep mean nothing")
         write_bundle(bundle_only, options, data_root)
         return 0
     return run(common.runtime(ctx), options, data_root=data_root, detach=detach)
