@@ -23,7 +23,7 @@ from lib.runtime import Runtime, executable, kind_of
 
 HERE = Path(__file__).parent
 CLONE_NEWNS = 0x20000
-MS_REC, MS_PRIVATE, MS_SHARED = 0x4000, 1 << 18, 1 << 20
+MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 0x1000, 0x4000, 1 << 18, 1 << 20
 libc = ctypes.CDLL(None, use_errno=True)
 numbers = count(1)
 
@@ -75,7 +75,7 @@ def kind(runtime_path: Path) -> str:
 
 
 @pytest.fixture(scope="package")
-def mount_namespace(kind: str) -> Iterator[None]:
+def mount_namespace(kind: str, session_folder: Path) -> Iterator[None]:
     """A mount namespace for all tests of this folder; left again after the last one."""
     home = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     check(libc.unshare(CLONE_NEWNS), "unshare")
@@ -86,6 +86,12 @@ def mount_namespace(kind: str) -> Iterator[None]:
         # folders there all the same: so a tmpfs that vanishes takes its place.
         check(libc.umount2(b"/sys/fs/cgroup/unified", 0), "umount")
         check(libc.mount(b"none", b"/sys/fs/cgroup/unified", b"tmpfs", 0, None), "tmpfs")
+        # crun gives its standard streams to root of the user namespace, and would change the
+        # owner of the host's /dev/null. It gets another one.
+        os.mknod(session_folder / "null", 0o20666, os.makedev(1, 3))
+        null = bytes(session_folder / "null")
+        check(libc.mount(null, b"/dev/null", None, MS_BIND, None), "bind /dev/null")
+        leaks.WATCHED_DEVICES.remove("null")
     leaks.become_reaper()
     yield
     leaks.remove_parents()

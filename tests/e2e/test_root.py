@@ -75,14 +75,13 @@ def test_mounts_of_the_host_arrive(
     shared = bundle.path / "shared"
     (shared / "sub").mkdir(parents=True)
     subprocess.run(["mount", "--bind", shared, shared], check=True)
-    bundle.set("/linux/rootfsPropagation", propagation)
-    bundle.mount("/mnt", "bind", str(shared), "rbind", propagation)
-    created = runtime.create(
-        bundle.sh("while [ ! -e /mnt/go ]; do sleep 0.02; done; ls /mnt/sub; echo end")
-    ).ok()
-    runtime.start(bundle.id).ok()
-    subprocess.run(["mount", "-t", "tmpfs", "none", shared / "sub"], check=True)
     try:
+        bundle.set("/linux/rootfsPropagation", propagation)
+        bundle.mount("/mnt", "bind", str(shared), "rbind", propagation)
+        script = "while [ ! -e /mnt/go ]; do sleep 0.02; done; ls /mnt/sub; echo end"
+        created = runtime.create(bundle.sh(script)).ok()
+        runtime.start(bundle.id).ok()
+        subprocess.run(["mount", "-t", "tmpfs", "none", shared / "sub"], check=True)
         (shared / "sub/seen").touch()
         (shared / "go").touch()
         wait_for(lambda: created.out.endswith("end\n"), "the container's answer")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 PREFIX = f"e2e-{os.getpid()}-"
 PR_SET_CHILD_SUBREAPER = 36
+WATCHED_DEVICES = ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"]
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -67,6 +68,15 @@ def mounts() -> list[str]:
     return [" ".join(line.split()[3:6] + line.split(" - ")[1].split()) for line in lines]
 
 
+def devices() -> dict[str, tuple[int, int, int]]:
+    """Owner, group and mode of the host's standard devices."""
+    found = {}
+    for name in WATCHED_DEVICES:
+        facts = os.stat(f"/dev/{name}")
+        found[f"/dev/{name}"] = (facts.st_uid, facts.st_gid, facts.st_mode)
+    return found
+
+
 @dataclass
 class Snapshot:
     """What is there at one moment; `since` says what a later moment has more of it."""
@@ -76,6 +86,7 @@ class Snapshot:
     children: set[int]
     fds: set[str]
     netns: set[str]
+    devices: dict[str, tuple[int, int, int]]
 
     @classmethod
     def take(cls) -> "Snapshot":
@@ -90,6 +101,7 @@ class Snapshot:
                 if os.path.exists(f"/proc/self/fd/{name}")
             },
             netns=set(os.listdir(netns)) if netns.is_dir() else set(),
+            devices=devices(),
         )
 
     def since(self, before: "Snapshot") -> list[str]:
@@ -102,6 +114,9 @@ class Snapshot:
         ]
         leaks += [f"descriptor: {f}" for f in sorted(self.fds - before.fds)]
         leaks += [f"network namespace: {n}" for n in sorted(self.netns - before.netns)]
+        leaks += [
+            f"device changed: {d}" for d in before.devices if self.devices[d] != before.devices[d]
+        ]
         return leaks
 
 
@@ -116,16 +131,33 @@ def leaks_since(before: Snapshot, seconds: float = 2) -> list[str]:
 def sweep(before: Snapshot) -> None:
     """Ends and removes what a test leaked, so that it does not fail the tests after it."""
     for pid in children() - before.children:
-        os.kill(pid, signal.SIGKILL)
-    time.sleep(0.1)
+        end(pid)
     now = Snapshot.take()
     for mount in reversed([m for m in now.mounts if m not in before.mounts]):
         libc.umount2(mount.split()[1].encode(), 2)
-    for folder in sorted(now.cgroups - before.cgroups, key=len, reverse=True):
+    remove(now.cgroups - before.cgroups)
+    for device, (uid, gid, mode) in before.devices.items():
+        os.chown(device, uid, gid)
+        os.chmod(device, mode & 0o7777)
+
+
+def end(pid: int) -> None:
+    """Kills a process and waits until it is gone; it may be a child or not, or gone already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    while os.path.exists(f"/proc/{pid}"):
+        children()
+        time.sleep(0.01)
+
+
+def remove(folders: set[str]) -> None:
+    """Removes cgroups with everything that runs in them."""
+    for folder in sorted(folders, key=len, reverse=True):
         try:
             for pid in map(int, Path(folder, "cgroup.procs").read_text().split()):
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+                end(pid)
             os.rmdir(folder)
         except OSError:
             continue
