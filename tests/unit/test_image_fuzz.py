@@ -25,21 +25,24 @@ from ocirun.errors import ImageError
 from ocirun.image.importer import import_image
 
 # Few names, so that they meet: entries replace, link to and hide one another.
-PART = st.sampled_from(["a", "b", "c", "l", ".", "..", "victim", "etc"])
+PART = st.sampled_from(["a", "b", "victim"])
 PATH = st.builds(
     lambda lead, parts: lead + "/".join(parts),
     st.sampled_from(["", "", "", "/", "./"]),
-    st.lists(PART, min_size=1, max_size=4),
+    st.lists(PART, min_size=1, max_size=3),
 )
 # {up} leads from the image's rootfs to the folder of the canary.
-TARGET = PATH | st.sampled_from(["{canary}", "{canary}/victim", "{up}/canary", "/", ".", ".."])
+OUTSIDE = st.sampled_from(["{canary}", "{canary}/victim", "{canary}/etc", "{up}/canary"])
+TARGET = OUTSIDE | PATH | st.sampled_from(["/", ".", "..", "../b"])
 HIDDEN = st.builds(
     lambda parts, name: "/".join([*parts, ".wh." + name]),
     st.lists(PART, max_size=2),
-    st.sampled_from(["a", "b", "l", "victim", ".wh..opq", "", ".", ".."]),
+    st.sampled_from(["a", "b", "victim", ".wh..opq", ".wh..opq", ".."]),
 )
+# One refused entry ends the import: what is always refused is rare.
 HOSTILE = st.one_of(
-    st.tuples(st.just(file), PATH),
+    *[st.tuples(st.just(file), PATH)] * 3,
+    *[st.tuples(st.just(symlink), PART, OUTSIDE)] * 3,
     st.tuples(st.just(directory), PATH),
     st.tuples(st.just(symlink), PATH, TARGET),
     st.tuples(st.just(hardlink), PATH, TARGET),
