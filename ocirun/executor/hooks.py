@@ -7,7 +7,6 @@ some of them itself.
 import posix
 import select
 
-from ocirun.linux.fs import memfd
 from ocirun.plan.step import Hook
 
 TYPE_CHECKING = False
@@ -40,7 +39,7 @@ def run_hooks(hooks: list[Hook], state: int) -> tuple[int, int, bytes] | None:
 
 def _run(hook: Hook, state: int) -> tuple[int, bytes]:
     posix.lseek(state, 0, 0)
-    said = memfd("hook")
+    said = posix.memfd_create("hook", posix.MFD_CLOEXEC)
     try:
         try:
             # The copy of a descriptor onto itself would leave close-on-exec set,

@@ -25,8 +25,3 @@ def openat2(fd: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> in
         + resolve.to_bytes(8, "little")
     )
     return check(_openat2(437, fd, path, how, 24), "openat2")
-
-
-def memfd(name: str) -> int:
-    """memfd_create(2), close-on-exec, on a descriptor above 2."""
-    return posix.memfd_create(name, 1)  # MFD_CLOEXEC

@@ -10,7 +10,7 @@ import posix
 from ocirun.errors import BundleError, HookFailed, InvalidConfig, OcirunError, UsageError
 from ocirun.executor.child import Link
 from ocirun.executor.parent import Birth, spawn
-from ocirun.linux.fs import O_PATH, memfd
+from ocirun.linux.fs import O_PATH
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.step import Plan, Step
 from ocirun.runtime.settings import Settings, absolute, now, state_file
@@ -238,9 +238,9 @@ def _link(request: Request, plan: Plan, folder: Folder) -> Link:
 
         link.run_hooks = run_hooks
         if any(plan.hooks.get(name) for name in ("prestart", "createRuntime", "createContainer")):
-            link.creating = memfd("creating")
+            link.creating = posix.memfd_create("creating", posix.MFD_CLOEXEC)
         if plan.hooks.get("startContainer"):
-            link.created = memfd("created")
+            link.created = posix.memfd_create("created", posix.MFD_CLOEXEC)
     return link
 
 
@@ -253,6 +253,10 @@ def _bear(
     behind can be found and removed; then again with the pid, while init is at work.
     The name of the socket says that the container is created.
     """
+    paths = fields["cgroups"]
+    # A cgroup that is there already may be another's: until it is known to be free,
+    # `delete --force` after a crash must not touch it.
+    fields["cgroups"] = {key: path for key, path in paths.items() if not _exists(path)}
     try:
         folder.write(fields)
         birth = spawn(plan, link)
@@ -263,6 +267,7 @@ def _bear(
             if link.created >= 0:
                 state_file(fields, "created", birth.pid, link.created)
             birth.prepare()
+            fields["cgroups"] = paths
             fields["startTime"] = start_time(birth.pid)
             folder.write(fields)
             birth.finish(lambda: _host_hooks(plan, link))
@@ -282,6 +287,14 @@ def _bear(
         for fd in (link.creating, link.created):
             if fd >= 0:
                 posix.close(fd)
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _host_hooks(plan: Plan, link: Link) -> None:

@@ -4,15 +4,14 @@ import posix
 import time
 
 from ocirun.errors import Unsupported, UsageError
-from ocirun.linux.fs import memfd
-from ocirun.plan.host import Host, capabilities
-from ocirun.spec.fastjson import dumps
 from ocirun.state.store import SOCKET, SOCKET_NEW, Folder, Record, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from ocirun.plan.host import Host
 
 
 class Settings:
@@ -42,8 +41,10 @@ class Settings:
         self.manage_cgroups = cgroup_manager != "disabled"
         self.debug = debug
 
-    def host(self) -> Host:
+    def host(self) -> "Host":
         """Facts about this machine, read now."""
+        from ocirun.plan.host import Host, capabilities
+
         layout = None
         if self.manage_cgroups:
             from ocirun.cgroups import layout as read_layout
@@ -105,8 +106,10 @@ def oci_state(fields: "dict[str, Any]", status: str, pid: int) -> "dict[str, Any
 
 def state_file(fields: "dict[str, Any]", status: str, pid: int, fd: int = -1) -> int:
     """A memory file with the state for hooks; written into `fd` if there is one."""
+    from ocirun.spec.fastjson import dumps
+
     if fd < 0:
-        fd = memfd("state")
+        fd = posix.memfd_create("state", posix.MFD_CLOEXEC)
     data = dumps(oci_state(fields, status, pid)).encode()
     while data:
         data = data[posix.write(fd, data) :]
