@@ -15,24 +15,28 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
 
-HOT = (
+FIRST = (
     "ocirun.cli.entry",
     "ocirun.cli.hot",
     "ocirun.api",
-    "ocirun.runtime.create",
-    "ocirun.runtime.run",
+    "ocirun.runtime.state",
+    "ocirun.runtime.start",
+    "ocirun.runtime.kill",
     "ocirun.runtime.delete",
     "ocirun.cgroups.tree",
-    "ocirun.runtime.start",
-    "ocirun.runtime.state",
-    "ocirun.runtime.kill",
+)
+"""Where the small commands begin: at the front of the file."""
+
+THEN = (
+    "ocirun.runtime.create",
+    "ocirun.runtime.run",
     "ocirun.cgroups.devicebpf",
     "ocirun.cgroups.resources",
     "ocirun.executor.hooks",
     "ocirun.linux.bpf",
     "ocirun.spec.strict_linux",
 )
-"""Where the hot commands begin, in the order of `run`, and what only some containers need."""
+"""Where create and run begin, and what only some containers need."""
 
 
 class Watch:
@@ -64,13 +68,19 @@ def main() -> None:
     watch = Watch()
     sys.meta_path.insert(0, watch)
     needs: dict[str, tuple[str, ...]] = {}
-    for name in HOT:
+    front = 0
+    for name in FIRST + THEN:
         seen = len(watch.order)
         importlib.import_module(name)
         needs[name] = tuple(other for other in watch.order[seen:] if other != name)
+        if name == FIRST[-1]:
+            front = len(watch.order)
     index: dict[str, tuple[bool, int, int, str, tuple[str, ...]]] = {}
     blob = bytearray()
-    for name in watch.order:
+    head = 0
+    for number, name in enumerate(watch.order):
+        if number == front:
+            head = len(blob)
         spec = sys.modules[name].__spec__
         if spec is None or spec.origin is None:
             continue
@@ -80,9 +90,10 @@ def main() -> None:
         blob += code
     loader = marshal.dumps(compiled(str(site / "ocirun" / "cli" / "archive.py")))
     words = marshal.dumps(index)
-    data = loader + len(words).to_bytes(8, "little") + words + blob
-    target.write_bytes(data)
-    print(json.dumps({"version": sys.hexversion >> 16, "size": len(data), "start": len(loader)}))
+    top = loader + len(words).to_bytes(8, "little") + words
+    target.write_bytes(top + blob)
+    facts = {"version": sys.hexversion >> 16, "size": len(top) + head, "start": len(loader)}
+    print(json.dumps(facts))
 
 
 def compiled(path: str) -> CodeType:

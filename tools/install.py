@@ -51,7 +51,7 @@ if sys.hexversion >> 16 == {version:#x}:
         data = posix.read(fd, {size})
         posix.close(fd)
         exec(marshal.loads(data))
-        use(data, {start})
+        use(data, {start}, {path!r})
 """
 """Bytecode is the same for all releases 3.N; another interpreter imports as usual."""
 

@@ -10,10 +10,12 @@ not in the file, and everything if there is none, is imported as usual.
 The index is {name: (is a package, offset, length, path of the source, needs)};
 offsets count from its end. `needs` are the modules that importing this one has
 loaded, in order: they are made here, without the import system's ceremony, which
-costs more than executing them. Index and code are in marshal's form.
+costs more than executing them. Index and code are in marshal's form. First comes
+what every command needs; the rest is read when the first of it is needed.
 """
 
 import marshal
+import posix
 import sys
 from _frozen_importlib import ModuleSpec
 
@@ -24,17 +26,24 @@ else:
     ModuleType = type(sys)
 
 
-def use(data: bytes, start: int) -> None:
+def use(data: bytes, start: int, path: str) -> None:
     """Import ocirun's modules from an archive from now on.
 
     Args:
-        data: the whole file.
+        data: the beginning of the file, with the index.
         start: where the length of the index stands.
+        path: the file.
     """
     begin = start + 8
     base = begin + int.from_bytes(data[start:begin], "little")
     index = marshal.loads(data[begin:base])  # noqa: S302, the installer wrote it
     modules = sys.modules
+
+    def read_all() -> None:
+        nonlocal data
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        data = posix.read(fd, posix.fstat(fd).st_size)
+        posix.close(fd)
 
     def execute(module: "ModuleType", name: str) -> None:
         _, offset, length, _, needs = index[name]
@@ -42,15 +51,19 @@ def use(data: bytes, start: int) -> None:
             if need not in modules:
                 make(need)
         first = base + offset
+        if first + length > len(data):
+            read_all()
         exec(marshal.loads(data[first : first + length]), module.__dict__)  # noqa: S102, S302
 
     def make(name: str) -> None:
+        parent, _, last = name.rpartition(".")
+        if parent and parent not in modules:
+            make(parent)
         module = modules[name] = ModuleType(name)
         module.__file__ = source = index[name][3]
         if index[name][0]:
             module.__path__ = [source.rpartition("/")[0]]
         execute(module, name)
-        parent, _, last = name.rpartition(".")
         if parent:
             setattr(modules[parent], last, module)
 
