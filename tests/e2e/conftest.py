@@ -50,9 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root"))
         only = item.get_closest_marker("only")
         if only and kind not in only.args:
-            item.add_marker(
-                pytest.mark.skip(reason=f"{kind} lacks what {' and '.join(only.args)} have")
-            )
+            item.add_marker(pytest.mark.skip(reason=f"a feature of {' and '.join(only.args)}"))
         test = f"{item.path.stem.removeprefix('test_')}::{item.name}"
         if reason := known(DIFFERENCES, kind, test):
             item.add_marker(pytest.mark.xfail(reason=f"{kind}: {reason}", strict=True))
@@ -89,6 +87,7 @@ def mount_namespace(kind: str, session_folder: Path) -> Iterator[None]:
         # crun gives its standard streams to root of the user namespace, and would change the
         # owner of the host's /dev/null. It gets another one.
         os.mknod(session_folder / "null", 0o20666, os.makedev(1, 3))
+        (session_folder / "null").chmod(0o666)
         null = bytes(session_folder / "null")
         check(libc.mount(null, b"/dev/null", None, MS_BIND, None), "bind /dev/null")
         leaks.WATCHED_DEVICES.remove("null")
