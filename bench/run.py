@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +115,7 @@ class Bench:
         """Every contender once, one after the other, the first one changing from round to round."""
         jobs: list[Callable[[], None]] = []
         for name in self.runtimes:
-            jobs.append(lambda name=name: self.lifetime(name, number, keep))
+            jobs.append(partial(self.lifetime, name, number, keep))
         python = [*self.interpreter, "-c"]
         floor = [self.floor, str(self.once / "rootfs")]
         for name, command in (
@@ -123,7 +124,7 @@ class Bench:
             ("C, no cgroups", [*floor, "-", "/bin/true"]),
             ("C", [*floor, f"{PARENT}/floor", "/bin/true"]),
         ):
-            jobs.append(lambda n=name, c=command: self.take(n, "run", c, keep))
+            jobs.append(partial(self.take, name, "run", command, keep))
         shift = number % len(jobs)
         for job in jobs[shift:] + jobs[:shift]:
             job()

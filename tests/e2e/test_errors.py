@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -103,7 +103,7 @@ def fill(folder: Path) -> None:
 
 
 @pytest.fixture
-def full_disk(runtime: Runtime) -> Path:
+def full_disk(runtime: Runtime) -> Iterator[Path]:
     """The state folder is on a file system without a free byte."""
     runtime.root.mkdir()
     fill(runtime.root)

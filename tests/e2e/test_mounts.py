@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def test_propagation(runtime: Runtime, bundle: Bundle, option: str, peers: set[s
 
 
 @pytest.fixture
-def tree(bundle: Bundle) -> Path:
+def tree(bundle: Bundle) -> Iterator[Path]:
     """A folder with a tmpfs mounted on its `sub`."""
     source = bundle.path / "source"
     (source / "sub").mkdir(parents=True)

@@ -22,7 +22,7 @@ from lib.terminal import ConsoleSocket, Terminal
 
 def fingerprint(folder: Path) -> list[tuple[object, ...]]:
     """Everything about a tree that an escape could change."""
-    found = []
+    found: list[tuple[object, ...]] = []
     for path in [folder, *sorted(folder.rglob("*"))]:
         facts = path.lstat()
         content = path.read_bytes() if path.is_file() else b""
@@ -173,7 +173,7 @@ def test_device_through_a_symlink(runtime: Runtime, bundle: Bundle, canary: Path
 
 
 @pytest.fixture
-def leaking(runtime: Runtime) -> dict[str, object]:
+def leaking(runtime: Runtime) -> Iterator[dict[str, object]]:
     """Options of `call` with which the runtime starts with descriptors 30-60 open on /."""
     root = os.open("/", os.O_RDONLY)
     fds = list(range(30, 61))

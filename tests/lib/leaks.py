@@ -54,11 +54,11 @@ def hierarchies() -> list[str]:
 
 
 def cgroups(prefix: str) -> set[str]:
-    """Folders of cgroups, in every hierarchy, whose name carries the prefix."""
+    """Folders of cgroups, in every hierarchy, whose path carries the prefix."""
     found: set[str] = set()
     for hierarchy in hierarchies():
         for folder, names, _files in os.walk(hierarchy):
-            found.update(f"{folder}/{name}" for name in names if prefix in name)
+            found.update(f"{folder}/{name}" for name in names if prefix in f"{folder}/{name}")
     return found
 
 
