@@ -15,13 +15,15 @@ from ocirun.errors import InvalidConfig, InvalidJSON, OcirunError
 MAX_FINDINGS = 20
 _MAX_QUOTED = 100
 """Characters of a source line that are quoted."""
+_BAR = "| "
+"""Begins a quoted line of a document."""
 _STYLES = {"hint": "green", "": "dim"}
 
 
 def one_line(error: OcirunError) -> str:
     """Return all facts of an error in one line: `MESSAGE: STRERROR (step: ...; ...)`."""
-    rows = [(label, text) for label, text in _rows(error) if label and text]
-    facts = "; ".join(f"{label}: {text}" for label, text in rows)
+    rows = [(label, text) for label, text in _rows(error) if not text.startswith(_BAR)]
+    facts = "; ".join(f"{label}: {text}" if label else text for label, text in rows)
     return _headline(error) + (f" ({facts})" if facts else "")
 
 
@@ -71,9 +73,9 @@ def _rows(error: OcirunError) -> list[tuple[str, str]]:
         rows.append(("step", clean(error.step)))
     if error.pointer:
         rows += _asked_by(error)
-    if isinstance(error, InvalidJSON):
+    if isinstance(error, InvalidJSON):  # the headline names its path
         rows += _quote(_text_of(error.path), error.line, error.column)
-    if error.path and error.path not in error.message:
+    elif error.path and error.path not in error.message:
         rows.append(("path", clean(error.path)))
     if error.syscall:
         rows.append(("syscall", clean(error.syscall) + _failed_with(error.errno)))
@@ -139,7 +141,7 @@ def _quote(text: str, line: int, column: int) -> list[tuple[str, str]]:
     start = max(0, min(len(source) - _MAX_QUOTED, column - _MAX_QUOTED // 2))
     start = max(start, len(source) - len(source.lstrip())) if start < column else start
     piece = "".join(c if c.isprintable() else " " for c in source[start : start + _MAX_QUOTED])
-    return [("", f"| {piece}"), ("", "| " + " " * max(0, column - 1 - start) + "^")]
+    return [("", _BAR + piece), ("", _BAR + " " * max(0, column - 1 - start) + "^")]
 
 
 def clean(text: str) -> str:

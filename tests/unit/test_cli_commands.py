@@ -191,3 +191,85 @@ class TestSpec:
     def test_no_such_bundle(self, tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
         assert entry.guarded(["spec", "-b", str(tmp_path / "gone")]) == 1
         assert "gone/config.json: no such file or directory" in capfd.readouterr().err
+
+
+BROKEN = {
+    "ociVersion": "1.0.2",
+    "root": {"path": "."},
+    "process": {"cwd": "tmp", "args": ["sh"], "user": {"uid": 0, "gid": 0}},
+    "linux": {"namespaces": [{"type": "mount"}]},
+    "mounts": [{"destination": "/x\x1b[31m", "typ": "proc"}],
+}
+
+
+class TestValidate:
+    @pytest.fixture
+    def bundle(self, tmp_path: Any) -> Any:
+        (tmp_path / "config.json").write_text(json.dumps(BROKEN, indent=1))
+        return tmp_path
+
+    def test_text(self, bundle: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        assert entry.guarded(["validate", str(bundle)]) == 1
+        out, err = capfd.readouterr()
+        assert err == ""
+        lines = out.splitlines()
+        assert 'config.json:7:10 error /process/cwd: "tmp" is not absolute' in lines
+        errors = sum(" error /" in line for line in lines)
+        assert lines[-1].startswith(f"invalid: {errors} errors, ")
+        assert "\x1b" not in out
+
+    def test_json(self, bundle: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        assert entry.guarded(["validate", "--format", "json", str(bundle)]) == 1
+        report = json.loads(capfd.readouterr().out)
+        assert report["status"] == 1
+        assert {finding["pointer"] for finding in report["findings"]} >= {"/process/cwd"}
+
+    def test_valid(self, bundle: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        entry.guarded(["spec", "-b", str(bundle), "-f", "new.json"])
+        (bundle / "new.json").rename(bundle / "config.json")
+        (bundle / "rootfs").mkdir()
+        assert entry.guarded(["validate", str(bundle)]) == 0
+        assert capfd.readouterr().out.splitlines()[-1].startswith("valid: 0 errors, ")
+
+    def test_unreadable(self, bundle: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        assert entry.guarded(["validate", str(bundle / "gone")]) == 2
+        out = capfd.readouterr().out
+        assert out.startswith("error: cannot read ")
+        assert out.endswith("unreadable: 1 error, 0 warnings\n")
+
+
+class TestExplain:
+    @pytest.fixture
+    def bundle(self, tmp_path: Any) -> Any:
+        (tmp_path / "rootfs").mkdir()
+        assert entry.guarded(["spec", "-b", str(tmp_path)]) == 0
+        return tmp_path
+
+    def test_text(self, bundle: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        assert entry.guarded(["explain", str(bundle), "--id", "web"]) == 0
+        out, err = capfd.readouterr()
+        assert err == ""
+        phases = [line for line in out.splitlines() if not line.startswith(" ")]
+        assert len(phases) == len(set(phases)) > 2
+        text = (bundle / "config.json").read_text().splitlines()
+        place = next(line for line in out.splitlines() if "/hostname" in line).split("(line ")[1]
+        assert '"hostname"' in text[int(place.rstrip(")")) - 1]
+
+    def test_json(self, bundle: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        assert entry.guarded(["explain", str(bundle), "--format", "json"]) == 0
+        steps = json.loads(capfd.readouterr().out)
+        assert [step["number"] for step in steps] == list(range(1, len(steps) + 1))
+        assert {"pointer": "/hostname", "phase": "create: the init process"}.items() <= next(
+            step for step in steps if step["pointer"] == "/hostname"
+        ).items()
+
+    def test_no_bundle(self, tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        assert entry.guarded(["explain", str(tmp_path)]) == 1
+        assert "no such file or directory" in capfd.readouterr().err
+
+
+def test_features(capfd: pytest.CaptureFixture[str]) -> None:
+    assert entry.guarded(["features"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert json.loads(out)["ociVersionMax"].startswith("1.")

@@ -121,6 +121,8 @@ def test_a_place_in_a_long_line_is_still_seen(tmp_path: Path) -> None:
     assert max(map(len, lines[1:])) < 130
     assert lines[1][lines[2].index("^")] == '"'
     assert lines[1].endswith('"b": 1}')
+    assert len(lines) == 3
+    assert render.one_line(error) == f"{path}:1:510: ',' is expected"
 
 
 def finding(number: int) -> SimpleNamespace:
@@ -142,6 +144,10 @@ def test_findings_are_listed_up_to_twenty() -> None:
         "ocirun: config.json is invalid\n"
         "  error:    config.json:1:3 /mounts/0: is wrong; expected right (mend it)\n"
         "            config.json:2:3 /mounts/1: is wrong\n"
+    )
+    assert render.one_line(few) == (
+        "config.json is invalid (error: config.json:1:3 /mounts/0: is wrong; expected right"
+        " (mend it); config.json:2:3 /mounts/1: is wrong)"
     )
     many = render.shown(InvalidConfig("config.json is invalid", tuple(map(finding, range(25)))))
     assert many.count("is wrong") == 20

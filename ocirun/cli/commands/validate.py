@@ -38,16 +38,14 @@ def _lines(report: "Report") -> list[list[tuple[str, str]]]:
     lines = []
     for finding in report.findings:
         style = "bold red" if finding.severity == "error" else "bold yellow"
-        place = f"config.json:{finding.line}:{finding.column}"
-        lines.append(
-            [(place, "bold"), (" ", ""), (finding.severity, style), (f" {finding.pointer}", "cyan"),
-             (f": {finding.message}", "")]
-        )  # fmt: skip
+        place = f"config.json:{finding.line}:{finding.column} " if finding.line else ""
+        pointer = f" {finding.pointer}" if finding.pointer else ""
+        message = f": {finding.message}"
+        lines.append([(place, "bold"), (finding.severity, style), (pointer, "cyan"), (message, "")])
         for label in ("expected", "hint", "section"):
             if text := getattr(finding, label):
                 lines.append([(f"    {label}: ", "dim"), (text, "")])
-    errors = sum(finding.severity == "error" for finding in report.findings)
-    warnings = len(report.findings) - errors
+    errors, warnings = len(report.errors), len(report.warnings)
     counts = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
     verdict = ("valid", "invalid", "unreadable")[report.status]
     lines.append(
