@@ -182,9 +182,7 @@ def _sysctl_namespace(name: str) -> "str | None":
         return "network"
     if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
         return "ipc"
-    if name in ("kernel.hostname", "kernel.domainname"):
-        return "uts"
-    return "user" if name.startswith("user.") else None
+    return "uts" if name in ("kernel.hostname", "kernel.domainname") else None
 
 
 def _resources(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]") -> None:
