@@ -7,6 +7,7 @@ been decided there.
 
 import posix
 
+from ocirun.executor.copyup import copy_up
 from ocirun.executor.paths import (
     EEXIST,
     ENOENT,
@@ -172,6 +173,25 @@ def filesystem(
     if tree[0] or tree[1]:
         mount_setattr(new, tree[0], tree[1], 0, True)
     _propagate(new, flags)
+    posix.close(new)
+
+
+def filesystem_copy(
+    child: "Child", path: bytes, kind: bytes, source: bytes, attrs: int,
+    superblock: tuple[bytes, ...], data: Data, mount_only: int, tree: tuple[int, int],
+    flags: tuple[int, ...],
+) -> None:  # fmt: skip
+    """Mount a new tmpfs on `path`, filled with what is there."""
+    target = make(child.root, path, True)
+    refuse_proc(target)
+    new = _detached(child, kind, source, 0, superblock, data)
+    here = posix.open(b".", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=target)
+    copy_up(here, new)
+    posix.close(here)
+    move_mount(new, target)
+    mount_setattr(new, attrs | tree[0], tree[1], 0, True)
+    _propagate(new, flags)
+    posix.close(target)
     posix.close(new)
 
 
@@ -426,6 +446,7 @@ STEPS: "dict[str, Callable[..., None]]" = {
     "rootfs": rootfs,
     "overlay": overlay,
     "mount": filesystem,
+    "mount-copy": filesystem_copy,
     "bind": bind,
     "remount": remount,
     "attributes": attributes,

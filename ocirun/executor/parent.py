@@ -88,7 +88,7 @@ class Birth:
         """
         try:
             while True:
-                message, rights, _, _ = self.sock.recvmsg(MAX_MESSAGE, 64, _socket.MSG_CMSG_CLOEXEC)
+                message, rights = self._receive()
                 kind = message[:1]
                 if kind == READY and self.link.listener is not None:
                     return
@@ -114,6 +114,15 @@ class Birth:
             raise
         finally:
             self.sock.close()
+
+    def _receive(self) -> "tuple[bytes, list[tuple[int, int, bytes]]]":
+        try:
+            message, rights, _, _ = self.sock.recvmsg(MAX_MESSAGE, 64, _socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # Init has ended with a message of ours unread. The error is told once,
+            # and before what init had to say.
+            message, rights, _, _ = self.sock.recvmsg(MAX_MESSAGE, 64, _socket.MSG_CMSG_CLOEXEC)
+        return message, rights
 
     def is_executed(self) -> bool:
         """The end of the file means execve, unless init has died without a word."""

@@ -141,6 +141,7 @@ _WORDS: "dict[str, Callable[[tuple[Any, ...]], str]]" = {
     "rootfs": lambda a: f"take {text(a[0])} as the root file system",
     "overlay": _overlay,
     "mount": _mount,
+    "mount-copy": lambda a: _mount(a) + ", with a copy of what is there",
     "bind": _bind,
     "remount": lambda a: f"change the mount on {text(a[0])}{_options(a[1], (*a[3], *a[4]))}",
     "attributes": lambda a: f"make the mount on {text(a[0])} {_plain(a[1])}",

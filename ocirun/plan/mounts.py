@@ -137,11 +137,15 @@ def _filesystem(
         )
     source = entry.get("source") or kind
     superblock, mount_only = options.superblock, options.mount_only
+    if options.copy_up and (kind != "tmpfs" or mount_only):
+        raise InvalidConfig(
+            "tmpcopyup is for a tmpfs, without iversion or silent", pointer=pointer + "/options"
+        )
     if mount_only:  # then all of them go the old way
         mount_only |= sum(MS_SUPERBLOCK[flag] for flag in superblock)
         superblock = []
     return Step(
-        "mount",
+        "mount-copy" if options.copy_up else "mount",
         pointer,
         encode(target, pointer + "/destination"),
         encode(kind, pointer + "/type"),

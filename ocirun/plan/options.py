@@ -70,7 +70,6 @@ NOTHING = {"defaults"}
 UNSUPPORTED = {
     "idmap": "id-mapped mounts (idmap) are not supported by this version",
     "ridmap": "id-mapped mounts (ridmap) are not supported by this version",
-    "tmpcopyup": "tmpcopyup is not supported by this version",
 }
 
 
@@ -79,7 +78,7 @@ def all_options() -> list[str]:
     recursive = {"r" + word for word in (*ATTRIBUTES, *ACCESS_TIMES)}
     words = recursive.union(
         ATTRIBUTES, ACCESS_TIMES, PROPAGATION, SUPERBLOCK, SUPERBLOCK_CLEAR,
-        MOUNT_ONLY, MOUNT_ONLY_CLEAR, NOTHING, ("bind", "rbind", "remount"),
+        MOUNT_ONLY, MOUNT_ONLY_CLEAR, NOTHING, ("bind", "rbind", "remount", "tmpcopyup"),
     )  # fmt: skip
     return sorted(words)
 
@@ -89,6 +88,7 @@ class Options:
 
     Attributes:
         bind, recursive, remount: what kind of mount it is.
+        copy_up: fill it with what is in its place.
         attr_set, attr_clr: MOUNT_ATTR_* for the mount itself.
         tree_set, tree_clr: the same for the whole tree.
         propagation: MS_* values, in order, each a change of its own.
@@ -99,12 +99,12 @@ class Options:
     """
 
     __slots__ = (
-        "attr_clr", "attr_set", "bind", "data", "mount_only", "propagation", "recursive",
+        "attr_clr", "attr_set", "bind", "copy_up", "data", "mount_only", "propagation", "recursive",
         "remount", "superblock", "tree_clr", "tree_set", "unsupported",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.bind = self.recursive = self.remount = False
+        self.bind = self.recursive = self.remount = self.copy_up = False
         self.attr_set = self.attr_clr = self.tree_set = self.tree_clr = 0
         self.propagation: list[int] = []
         self.superblock: list[str] = []
@@ -158,6 +158,8 @@ def parse_options(words: list[str]) -> Options:
             result.mount_only &= ~MOUNT_ONLY[MOUNT_ONLY_CLEAR[word]]
         elif word == "remount":
             result.remount = True
+        elif word == "tmpcopyup":
+            result.copy_up = True
         elif word in UNSUPPORTED:
             result.unsupported = UNSUPPORTED[word]
         else:

@@ -58,9 +58,12 @@ def compile_root(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Namespa
 def _overlay(plan: Plan, spec: "dict[str, Any]") -> bool:
     notes = spec.get("annotations") or {}
     lower = notes.get(OVERLAY + "lowerdir")
-    if not lower:
-        return False
     pointer = "/annotations/" + OVERLAY
+    if not lower:
+        for name in ("lowerdir", "upperdir", "workdir"):
+            if OVERLAY + name in notes:
+                raise InvalidConfig(f"an overlay needs {OVERLAY}lowerdir", pointer=pointer + name)
+        return False
     upper, work = notes.get(OVERLAY + "upperdir", ""), notes.get(OVERLAY + "workdir", "")
     if upper not in ("", "tmpfs") and not work:
         raise InvalidConfig(

@@ -80,7 +80,9 @@ def create(settings: Settings, request: Request) -> Created:
 
 
 def _create(settings: Settings, request: Request) -> Created:
-    _check_preserved(request.preserve_fds)
+    listening = _listening()
+    preserved = request.preserve_fds + listening
+    _check_preserved(preserved)
     bundle = absolute(request.bundle)
     spec = load_config(bundle)
     if not spec.get("process"):
@@ -91,6 +93,10 @@ def _create(settings: Settings, request: Request) -> Created:
         plan = _plan(settings, request, spec, bundle)
         fields = _fields(request, spec, plan)
         link = _link(request, plan, folder)
+        link.preserved = preserved
+        if listening:
+            # Of a shared pid namespace too: init's pid is known to nobody before its birth.
+            plan.env += [b"LISTEN_FDS=%d" % listening, b"LISTEN_PID=1"]
         birth = _bear(settings, plan, fields, link, folder)
         try:
             _hand_over(request, birth, console)
@@ -108,6 +114,12 @@ def _create(settings: Settings, request: Request) -> Created:
     finally:
         if console is not None:
             console.close()
+
+
+def _listening() -> int:
+    """The number of sockets that systemd hands over (sd_listen_fds(3)), from descriptor 3 on."""
+    count = posix.environ.get(b"LISTEN_FDS", b"")
+    return int(count) if count.isdigit() and len(count) < 4 else 0
 
 
 def _check_preserved(count: int) -> None:
@@ -226,7 +238,6 @@ def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, 
 
 def _link(request: Request, plan: Plan, folder: Folder) -> Link:
     link = Link()
-    link.preserved = request.preserve_fds
     if request.wait:
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         # By way of the descriptor: a path of a socket has at most 107 bytes.

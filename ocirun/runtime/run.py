@@ -48,47 +48,77 @@ def run(
     if subreaper and not detach:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
     request.foreground = not detach and not request.console_socket
-    born = create(settings, request)
+    signals = Forwarder()
+    if not detach:
+        signals.install()
     try:
-        if born.fields["hooks"].get("poststart"):
-            _poststart(settings, born)
-        if detach:
-            return 0
-        status = _attend(born)
-        if not keep:
-            _clear(settings, born)
-        return status
+        born = create(settings, request)
+        signals.forward_to(born.pid)
+        try:
+            if born.fields["hooks"].get("poststart"):
+                _poststart(settings, born)
+            if detach:
+                return 0
+            status = _attend(born)
+            if not keep:
+                _clear(settings, born)
+            return status
+        finally:
+            born.folder.close()
     finally:
-        born.folder.close()
+        signals.restore()
+
+
+class Forwarder:
+    """Passes the signals of this process on to init.
+
+    Installed before there is an init, so that no signal of a quick caller is lost:
+    what comes too early is kept until then.
+    """
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.early: list[int] = []
+        self.before: list[tuple[int, Any]] = []
+
+    def install(self) -> None:
+        """Take the signals over; not possible outside the main thread, where they do not arrive."""
+        try:
+            for number in range(1, _signal.NSIG):
+                if number not in _KEPT:
+                    self.before.append((number, _signal.signal(number, self.handle)))
+        except ValueError:
+            pass
+
+    def handle(self, number: int, frame: object) -> None:
+        """Pass a signal on."""
+        if not self.pid:
+            self.early.append(number)
+            return
+        try:
+            posix.kill(self.pid, number)
+        except OSError:  # it has ended, and waitpid will say so
+            pass
+
+    def forward_to(self, pid: int) -> None:
+        """Init is there: deliver what has come so far, and what comes from now on."""
+        self.pid = pid
+        for number in self.early:
+            self.handle(number, None)
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        for number, handler in self.before:
+            _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
 
 
 def _attend(born: Created) -> int:
-    """Stay with the container until its end: pass on signals, or serve its terminal."""
+    """Stay with the container until its end, and serve its terminal if it has one."""
     if born.console >= 0:
         from ocirun.executor.console import serve
 
         return exit_status(serve(born.console, born.pid))
-    pid = born.pid
-
-    def forward(number: int, frame: object) -> None:
-        try:
-            posix.kill(pid, number)
-        except OSError:  # it has ended, and waitpid will say so
-            pass
-
-    before: list[tuple[int, Any]] = []
-    try:
-        for number in range(1, _signal.NSIG):
-            if number in _KEPT:
-                continue
-            before.append((number, _signal.signal(number, forward)))
-    except ValueError:  # not the main thread: signals are the caller's business
-        pass
-    try:
-        return exit_status(posix.waitpid(pid, 0)[1])
-    finally:
-        for restored, handler in before:
-            _signal.signal(restored, _signal.SIG_DFL if handler is None else handler)
+    return exit_status(posix.waitpid(born.pid, 0)[1])
 
 
 def exit_status(status: int) -> int:

@@ -369,7 +369,16 @@ check_config = _object(
                         "unified": _values(_string),
                     },
                 ),
-                "rootfsPropagation": _one_of("private", "shared", "slave", "unbindable"),
+                "rootfsPropagation": _one_of(
+                    "private",
+                    "shared",
+                    "slave",
+                    "unbindable",
+                    "rprivate",
+                    "rshared",
+                    "rslave",
+                    "runbindable",
+                ),
                 "seccomp": _object(
                     ("defaultAction",),
                     {

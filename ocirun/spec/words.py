@@ -29,7 +29,7 @@ def violations(error: ValidationError) -> list[Violation]:
         required: list[str] = sub["required"]
         instance: dict[str, Any] = error.instance  # type: ignore[assignment]
         missing = [name for name in required if name not in instance]
-        wanted = [(name, schema.resolve(sub["properties"][name])) for name in missing]
+        wanted = [(name, schema.child(sub, name) or {}) for name in missing]
         return [
             (f"{pointer}/{name}", "missing", expectation(child), _about(child))
             for name, child in wanted
