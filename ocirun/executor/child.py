@@ -12,7 +12,7 @@ import posix
 import sys
 from fcntl import ioctl
 
-from ocirun.executor import filesystem, identity
+from ocirun.executor import command, filesystem, identity
 from ocirun.executor.paths import EPERM, find, make
 from ocirun.executor.protocol import (
     CGROUP,
@@ -210,6 +210,9 @@ def _hooks(child: Child, name: str, state: int) -> None:
     wanted = child.plan.hooks.get(name)
     if not wanted or child.link.run_hooks is None:
         return
+    if name == "startContainer":
+        for hook in wanted:
+            command.refuse_magic_links(hook.path)
     failure = child.link.run_hooks(wanted, state)
     if failure:
         raise HookError(name == "startContainer", *failure)
@@ -283,6 +286,7 @@ def _execute(child: Child) -> None:
 _STEPS: "dict[str, Callable[..., None]]" = {
     **filesystem.STEPS,
     **identity.STEPS,
+    **command.STEPS,
     "await": await_parent,
     "hooks": hooks,
     "console": console,

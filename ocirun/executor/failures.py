@@ -120,6 +120,9 @@ def _not_executed(plan: Plan, error: int, pointer: str) -> CommandNotFound:
     elif name == "EACCES":
         reason = "permission denied"
         hint = "the file must be executable for process.user, on a mount without noexec"
+    elif name == "ELOOP":
+        hint = "the command, its #! interpreter or its loader is behind a link of /proc such as "
+        hint += "/proc/self/exe, where the runtime itself is (CVE-2019-5736)"
     elif name == "ENOEXEC":
         hint = "the file is neither a program for this machine nor a script that begins with #!"
     return CommandNotFound(

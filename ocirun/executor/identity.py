@@ -210,23 +210,6 @@ def home(child: "Child", uid: int) -> None:
             return
 
 
-def executable(child: "Child", candidates: tuple[bytes, ...]) -> None:
-    """Find the command, as the user and in the working directory (execvp(3))."""
-    error = ENOENT
-    for path in candidates:
-        try:
-            mode = posix.stat(path).st_mode
-        except OSError as failure:
-            if failure.errno == EACCES:
-                error = EACCES
-            continue
-        if mode & S_IFMT == _S_IFREG and posix.access(path, posix.X_OK, effective_ids=True):
-            child.path = path
-            return
-        error = EACCES
-    raise SyscallError("execve", error)
-
-
 STEPS: "dict[str, Callable[..., None]]" = {
     "become-root": become_root,
     "undumpable": undumpable,
@@ -245,6 +228,5 @@ STEPS: "dict[str, Callable[..., None]]" = {
     "cwd-early": cwd_early,
     "cwd": cwd,
     "home": home,
-    "executable": executable,
     "personality": set_personality,
 }

@@ -124,9 +124,7 @@ DIFFERENCES: Table = {
         "root::test_propagation[rslave-peers3]": CRUN_PEERS,
         "root::test_propagation[runbindable-peers7]": "shows it as private",
     },
-    "ocirun": {
-        "security::test_interpreter_cannot_be_written_from_inside": "is open to CVE-2019-5736",
-    },
+    "ocirun": {},
 }
 
 # What leaves things behind or goes either way with that runtime.
