@@ -12,7 +12,7 @@ import posix
 import sys
 from fcntl import ioctl
 
-from ocirun.executor import command, filesystem, identity
+from ocirun.executor import command, filesystem, identity, places
 from ocirun.executor.paths import EPERM, find, make
 from ocirun.executor.protocol import (
     CGROUP,
@@ -285,6 +285,7 @@ def _execute(child: Child) -> None:
 
 _STEPS: "dict[str, Callable[..., None]]" = {
     **filesystem.STEPS,
+    **places.STEPS,
     **identity.STEPS,
     **command.STEPS,
     "await": await_parent,

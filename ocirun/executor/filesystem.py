@@ -9,11 +9,7 @@ import posix
 
 from ocirun.executor.copyup import copy_up
 from ocirun.executor.paths import (
-    EEXIST,
-    ENOENT,
-    ENOTDIR,
     EPERM,
-    S_IFMT,
     find,
     is_directory,
     make,
@@ -28,13 +24,9 @@ from ocirun.linux.fs import (
     openat2,
 )
 from ocirun.linux.mount import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
     MNT_DETACH,
-    MOUNT_ATTR_NODEV,
-    MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_REC,
     MS_SLAVE,
@@ -65,7 +57,6 @@ if TYPE_CHECKING:
 
 Data = tuple[tuple[bytes, bytes | None], ...]
 _DIRECTORY = O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
-_S_IFCHR = 0o020000
 
 
 def propagation(child: "Child", path: bytes, flags: int) -> None:
@@ -87,7 +78,7 @@ def overlay(
 ) -> None:
     """Mount an overlay as the root file system, inside the container's own mount namespace."""
     if upper == b"tmpfs":
-        scratch = _detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
+        scratch = detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
         target = posix.open(mountpoint, _DIRECTORY)
         move_mount(scratch, target)
         posix.close(target)
@@ -103,7 +94,7 @@ def overlay(
     ]
     if upper:
         data += [(b"upperdir", upper), (b"workdir", work)]
-    merged = _detached(child, b"overlay", b"overlay", 0, (), tuple(data))
+    merged = detached(child, b"overlay", b"overlay", 0, (), tuple(data))
     target = posix.open(mountpoint, _DIRECTORY)
     move_mount(merged, target)
     posix.close(target)
@@ -115,7 +106,7 @@ def _escape(path: bytes) -> bytes:
     return path.replace(b"\\", b"\\\\").replace(b":", b"\\:")
 
 
-def _detached(
+def detached(
     child: "Child",
     kind: bytes,
     source: bytes,
@@ -167,7 +158,7 @@ def filesystem(
         new = find(child.root, path)
         mount_setattr(new, attrs, 0, 0, False)
     else:
-        new = _detached(child, kind, source, attrs, superblock, data)
+        new = detached(child, kind, source, attrs, superblock, data)
         move_mount(new, target)
         posix.close(target)
     if tree[0] or tree[1]:
@@ -184,7 +175,7 @@ def filesystem_copy(
     """Mount a new tmpfs on `path`, filled with what is there."""
     target = make(child.root, path, True)
     refuse_proc(target)
-    new = _detached(child, kind, source, 0, superblock, data)
+    new = detached(child, kind, source, 0, superblock, data)
     here = posix.open(b".", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=target)
     copy_up(here, new)
     posix.close(here)
@@ -268,7 +259,7 @@ def cgroup_view(
     A view is (name, directory on the host, or b"" for a fresh mount with the data
     that follows). The tmpfs is new and this process's own, so its names can be trusted.
     """
-    top = _detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
+    top = detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
     target = make(child.root, path, True)
     refuse_proc(target)
     move_mount(top, target)
@@ -277,7 +268,7 @@ def cgroup_view(
         if source:
             tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | AT_RECURSIVE)
         else:
-            tree = _detached(child, b"cgroup", b"cgroup", 0, (), data)
+            tree = detached(child, b"cgroup", b"cgroup", 0, (), data)
         posix.mkdir(name, 0o755, dir_fd=top)
         move_mount(tree, top, name)
         posix.close(tree)
@@ -287,117 +278,13 @@ def cgroup_view(
     posix.close(top)
 
 
-def device(
-    child: "Child", path: bytes, mode: int, major: int, minor: int, uid: int, gid: int, bound: bool
-) -> None:
-    """Make a device node, or show the host's where mknod(2) is not allowed."""
-    parent, name = child.parent_of(path)
-    number = posix.makedev(major, minor)
-    if bound:
-        _bind_device(parent, name, path)
-        return
-    try:
-        posix.mknod(name, mode, number, dir_fd=parent)
-    except OSError as error:
-        if error.errno == EPERM:  # in a nested container
-            _bind_device(parent, name, path)
-            return
-        if error.errno == EEXIST:
-            there = posix.lstat(name, dir_fd=parent)
-            if (there.st_mode & S_IFMT, there.st_rdev) == (mode & S_IFMT, number):
-                return
-        raise SyscallError("mknodat", error.errno) from None
-    if uid or gid:
-        posix.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
-
-
-def _bind_device(parent: int, name: bytes, source: bytes) -> None:
-    flags = posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    try:
-        posix.close(posix.open(name, flags | posix.O_EXCL, 0o666, dir_fd=parent))
-    except OSError as error:
-        if error.errno != EEXIST:
-            raise SyscallError("openat", error.errno) from None
-    target = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
-    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE)
-    move_mount(tree, target)
-    posix.close(tree)
-    posix.close(target)
-
-
-def symlink(child: "Child", target: bytes, path: bytes, replace: bool) -> None:
-    """Make a symlink; one that is there already stays, unless it is to be replaced."""
-    parent, name = child.parent_of(path)
-    try:
-        if replace:
-            try:
-                posix.unlink(name, dir_fd=parent)
-            except OSError as error:
-                if error.errno != ENOENT:
-                    raise SyscallError("unlinkat", error.errno) from None
-        posix.symlink(target, name, dir_fd=parent)
-    except OSError as error:
-        if error.errno != EEXIST:
-            raise SyscallError("symlinkat", error.errno) from None
-
-
-def make_directory(child: "Child", path: bytes) -> None:
-    """Make a directory in the container's root, if there is none."""
-    posix.close(make(child.root, path, True))
-
-
-def mask(child: "Child", path: bytes) -> None:
-    """Hide a path behind /dev/null or an empty tmpfs. A missing one is fine, as with runc."""
-    try:
-        target = find(child.root, path)
-    except SyscallError as error:
-        if error.errno in (ENOENT, ENOTDIR):
-            return
-        raise
-    if is_directory(target):
-        cover = _empty_directory(child)
-    else:
-        cover = open_tree(AT_FDCWD, b"/dev/null", OPEN_TREE_CLONE)
-        null = posix.fstat(cover)
-        if null.st_mode & S_IFMT != _S_IFCHR or null.st_rdev != posix.makedev(1, 3):
-            raise SyscallError("fstat(/dev/null)", EPERM)
-    move_mount(cover, target)
-    posix.close(target)
-    if cover != child.empty:
-        posix.close(cover)
-
-
-def _empty_directory(child: "Child") -> int:
-    """One read-only tmpfs serves all masks: a mount is cloned from the first."""
-    if child.empty < 0:
-        attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
-        child.empty = _detached(child, b"tmpfs", b"tmpfs", attrs, (), ((b"mode", b"755"),))
-        return child.empty
-    return open_tree(child.empty, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE)
-
-
-def readonly(child: "Child", path: bytes) -> None:
-    """Make a path read-only. A missing one is fine, as with runc."""
-    try:
-        target = find(child.root, path)
-    except SyscallError as error:
-        if error.errno in (ENOENT, ENOTDIR):
-            return
-        raise
-    tree = open_tree(target, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE | AT_RECURSIVE)
-    mount_setattr(tree, MOUNT_ATTR_RDONLY, 0, 0, False)
-    move_mount(tree, target)
-    posix.close(tree)
-    posix.close(target)
-
-
 def sysctl(child: "Child", path: bytes, value: bytes) -> None:
     """Set a kernel parameter through a procfs of init's own.
 
     The container's /proc could be a fake, or be swapped meanwhile (CVE-2025-52881).
     """
     if child.proc < 0:
-        child.proc = _detached(child, b"proc", b"proc", 0, (), ())
+        child.proc = detached(child, b"proc", b"proc", 0, (), ())
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
     fd = openat2(child.proc, b"sys/" + path, posix.O_WRONLY, resolve)
     try:
@@ -452,11 +339,6 @@ STEPS: "dict[str, Callable[..., None]]" = {
     "attributes": attributes,
     "propagate": propagate,
     "cgroup-view": cgroup_view,
-    "device": device,
-    "symlink": symlink,
-    "make-directory": make_directory,
-    "mask": mask,
-    "readonly": readonly,
     "sysctl": sysctl,
     "root-readonly": root_readonly,
     "pivot": pivot,

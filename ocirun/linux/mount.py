@@ -172,11 +172,14 @@ def filesystem_magic(fd: int) -> int:
 
 
 def context_log(fd: int) -> bytes:
-    """What the file system has to say about the last failure: fsopen(2)'s message log."""
+    """What the file system has to say about the last failure: fsopen(2)'s message log.
+
+    Each message begins with its kind and a blank ("e tmpfs: ..."), which are left out.
+    """
     words: list[bytes] = []
     try:
         while len(words) < 8:
-            words.append(posix.read(fd, 512).rstrip(b"\n"))
+            words.append(posix.read(fd, 512)[2:].rstrip(b"\n"))
     except OSError:  # ENODATA: the log is empty
         pass
     return b"; ".join(words)

@@ -172,8 +172,8 @@ def _mend(value: Any, error: ValidationError) -> Any:
     if error.validator == "required":
         instance: dict[str, Any] = error.instance  # type: ignore[assignment]
         missing = [name for name in sub["required"] if name not in instance]
-        sub = {**sub["properties"]}
-        return _put(value, path, {**instance, **{name: _plain(sub[name]) for name in missing}})
+        added = {name: _plain(schema.child(sub, name) or {}) for name in missing}
+        return _put(value, path, {**instance, **added})
     if error.validator == "enum" and (close := words.near(str(error.instance), sub["enum"])):
         return _put(value, path, close)
     return _put(value, path, _plain(sub))
@@ -192,11 +192,14 @@ def _plain(sub: dict[str, Any]) -> object:
     sub = schema.resolve(sub)
     if samples := sub.get("examples") or sub.get("enum"):
         return samples[0]
+    if "type" not in sub:
+        return None
     if sub["type"] == "object":
-        return {name: _plain(sub["properties"][name]) for name in sub.get("required", ())}
+        return {name: _plain(schema.child(sub, name) or {}) for name in sub.get("required", ())}
     if sub["type"] == "array":
         return [_plain(sub["items"])] * sub.get("minItems", 0)
-    return {"string": "", "boolean": False, "integer": max(0, sub.get("minimum", 0))}[sub["type"]]
+    plain = {"string": "", "boolean": False, "integer": max(0, sub.get("minimum", 0))}
+    return plain[sub["type"]]
 
 
 def _around(pointer: str) -> list[str]:
