@@ -356,6 +356,22 @@ def test_the_tables_of_names_are_those_of_the_compiler():
             assert ATTRIBUTES[plain[0]][0] == ATTRIBUTES[plain[1]][0]
 
 
+def test_whatever_is_missing_is_told_at_its_place():
+    told = set()
+    for what, mutant in spec_mutants.mutants(COMPLETE):
+        if what.startswith("without ") and not check_config(mutant):
+            text = json.dumps(mutant)
+            error = validate.refusal(mutant, text, "bundle")
+            missing = [f.pointer for f in error.findings if f.message == "missing"]
+            if what.endswith("/names/0"):  # the list must have an entry
+                assert "found an empty list" in [f.message for f in error.findings]
+                continue
+            assert f"/{what.removeprefix('without ')}" in missing
+            told.update(missing)
+    assert {"/ociVersion", "/windows/layerFolders", "/vm/kernel", "/process/cwd"} <= told
+    assert len(told) > 40
+
+
 @unhurried(150)
 @given(data=st.data())
 def test_it_never_fails_and_agrees_with_the_fast_answer(data, tmp_path_factory):
