@@ -99,12 +99,16 @@ def install(prefix: Path) -> None:
         force=True,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
-    packed = home / "ocirun.archive"
+    lines = write_archive(python, site, home / "ocirun.archive")
+    write_launcher(prefix / "bin" / "ocirun", python, [str(site)], True, lines)
+
+
+def write_archive(python: Path, site: Path, target: Path) -> str:
+    """Pack the hot modules of an installed package; return the launcher's lines to use them."""
     # By the interpreter that will read it, and without the columns of every instruction.
     script = [str(python), "-IXno_debug_ranges", str(CHECKOUT / "tools" / "archive.py")]
-    facts = subprocess.check_output([*script, str(site), str(packed)], text=True)
-    lines = USE_ARCHIVE.format(path=str(packed), **json.loads(facts))
-    write_launcher(prefix / "bin" / "ocirun", python, [str(site)], True, lines)
+    facts = subprocess.check_output([*script, str(site), str(target)], text=True)
+    return USE_ARCHIVE.format(path=str(target), **json.loads(facts))
 
 
 def install_editable(prefix: Path) -> None:
