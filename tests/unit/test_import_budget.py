@@ -62,7 +62,8 @@ CREATE = API | names("""
     _ctypes _socket errno gc
     ocirun.cgroups ocirun.cgroups.compile ocirun.cgroups.devices ocirun.cgroups.files
     ocirun.cgroups.mounts ocirun.cgroups.perform
-    ocirun.executor ocirun.executor.child ocirun.executor.filesystem ocirun.executor.identity
+    ocirun.executor ocirun.executor.child ocirun.executor.command ocirun.executor.copyup
+    ocirun.executor.filesystem ocirun.executor.identity ocirun.executor.places
     ocirun.executor.parent ocirun.executor.paths ocirun.executor.protocol
     ocirun.linux ocirun.linux.clone ocirun.linux.ffi ocirun.linux.fs ocirun.linux.mount
     ocirun.linux.process
