@@ -60,6 +60,8 @@ _HINTS = {
     ("sysctl", "ENOENT"): "this kernel has no such parameter; see /proc/sys",
     ("symlink", "EROFS"): "/dev is read-only in the image: mount a tmpfs on it",
     ("*", "EPERM"): "ocirun needs to be root, or a user namespace of its own",
+    ("*", "ENOSYS"): "ocirun needs Linux 5.12 or later, and a seccomp profile around it that "
+    "lets its system calls through",
     ("*", "ENOSPC"): "the disk is full",
     ("*", "EROFS"): "the file system is read-only",
 }

@@ -187,7 +187,7 @@ def spawn(plan: Plan, link: Link) -> Birth:
         if early is not None:
             doors = open_doors(early)
         into = doors.into if doors else -1
-        if plan.joins or plan.own_time:
+        if plan.joins or plan.own_time or _has_threads():
             pid = _by_go_between(plan, link, mine, theirs, into)
         else:
             try:
@@ -227,6 +227,15 @@ def _split(plan: CgroupPlan | None) -> tuple[CgroupPlan | None, CgroupPlan | Non
     here = tuple(step for step in plan.join if step.args[0] == unified)
     there = tuple(step for step in plan.join if step.args[0] != unified)
     return CgroupPlan(early, here, plan.paths), CgroupPlan(late, there, plan.paths)
+
+
+def _has_threads() -> bool:
+    """This process has more threads than one (proc(5), task).
+
+    Then a bare clone could copy a lock that another thread holds, of malloc for
+    instance. fork(2) by way of libc takes care of that, so the go-between does it.
+    """
+    return posix.stat("/proc/self/task").st_nlink > 3
 
 
 def _clone_step(plan: Plan) -> Step:
