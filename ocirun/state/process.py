@@ -27,4 +27,4 @@ def start_time(pid: int) -> int:
 
 def is_alive(pid: int, started: int) -> bool:
     """The process that was started at `started` still runs."""
-    return pid > 0 and start_time(pid) == started
+    return pid > 0 and started > 0 and start_time(pid) == started
