@@ -131,6 +131,17 @@ def test_signals_are_as_at_the_start_of_a_program(runtime: Runtime, bundle: Bund
     assert report["signals_blocked"] == []
 
 
+def test_signals_that_the_caller_blocks(runtime: Runtime, bundle: Bundle) -> None:
+    """An engine that blocks signals, for a signalfd say, does not block them in the container."""
+    wanted = {signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+    try:
+        report = runtime.probe(bundle)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert report["signals_blocked"] == []
+
+
 def test_sigpipe_ends_a_writer(runtime: Runtime, bundle: Bundle) -> None:
     bundle.drop_namespace("pid").args("/bin/yes").write()
     argv = runtime.argv("run", "--bundle", bundle.path, bundle.id)

@@ -18,6 +18,8 @@ CRUN_PEERS = "makes the parent of the rootfs private, so that there is no master
 
 DIFFERENCES: Table = {
     "runc": {
+        "streams::test_signals_that_the_caller_blocks": "hands the mask on",
+        "security::test_waiting_process_cannot_be_looked_into": "is dumpable then, but a clone",
         "errors::test_full_disk": "loses the reason",
         "security::test_huge_fields[data]": "drops data longer than a page",
         "hooks::test_order": RUNC_POSTSTART,
