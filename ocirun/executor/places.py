@@ -101,14 +101,21 @@ def make_directory(child: "Child", path: bytes) -> None:
     posix.close(make(child.root, path, True))
 
 
-def mask(child: "Child", path: bytes) -> None:
-    """Hide a path behind /dev/null or an empty tmpfs. A missing one is fine, as with runc."""
+def _find_if_there(child: "Child", path: bytes) -> int:
+    """The descriptor of a place in the container, -1 if it is missing."""
     try:
-        target = find(child.root, path)
+        return find(child.root, path)
     except SyscallError as error:
         if error.errno in (ENOENT, ENOTDIR):
-            return
+            return -1
         raise
+
+
+def mask(child: "Child", path: bytes) -> None:
+    """Hide a path behind /dev/null or an empty tmpfs. A missing one is fine, as with runc."""
+    target = _find_if_there(child, path)
+    if target < 0:
+        return
     if is_directory(target):
         cover = _empty_directory(child)
     else:
@@ -133,12 +140,9 @@ def _empty_directory(child: "Child") -> int:
 
 def readonly(child: "Child", path: bytes) -> None:
     """Make a path read-only. A missing one is fine, as with runc."""
-    try:
-        target = find(child.root, path)
-    except SyscallError as error:
-        if error.errno in (ENOENT, ENOTDIR):
-            return
-        raise
+    target = _find_if_there(child, path)
+    if target < 0:
+        return
     tree = open_tree(target, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE | AT_RECURSIVE)
     mount_setattr(tree, MOUNT_ATTR_RDONLY, 0, 0, False)
     move_mount(tree, target)

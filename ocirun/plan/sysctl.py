@@ -9,21 +9,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# namespaces(7): what is separate for each namespace of a kind.
-_IPC = {
-    "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall",
-    "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced",
-}  # fmt: skip
-_UTS = {"kernel/domainname", "kernel/hostname"}
-
 
 def compile_sysctl(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces) -> None:
     """Append a step for every parameter. Raises InvalidConfig for one that is the host's."""
-    for name, value in ((spec.get("linux") or {}).get("sysctl") or {}).items():
+    wanted = (spec.get("linux") or {}).get("sysctl")
+    if not wanted:
+        return
+    from ocirun.spec.strict_linux import sysctl_namespace, sysctl_path
+
+    for name, value in wanted.items():
         pointer = "/linux/sysctl/" + token(name)
-        path = _path(name)
-        kind = _kind(path)
-        if not kind:
+        parts = sysctl_path(name)
+        kind = sysctl_namespace(".".join(parts)) if parts else None
+        if parts is None or kind is None:
             raise InvalidConfig(
                 f"the kernel parameter {name} belongs to no namespace",
                 pointer=pointer,
@@ -35,24 +33,5 @@ def compile_sysctl(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces) -> No
                 pointer=pointer,
                 hint=f'add {{"type": "{kind}"}} to linux.namespaces',
             )
-        plan.child.append(Step("sysctl", pointer, encode(path, pointer), encode(value, pointer)))
-
-
-def _path(name: str) -> str:
-    """The path below /proc/sys. As in sysctl(8) the first separator tells which one is meant."""
-    dot, slash = name.find("."), name.find("/")
-    if slash >= 0 and (dot < 0 or slash < dot):
-        return name
-    return name.replace("/", "\0").replace(".", "/").replace("\0", ".")
-
-
-def _kind(path: str) -> str:
-    if ".." in path.split("/"):
-        return ""
-    if path in _IPC or path.startswith("fs/mqueue/"):
-        return "ipc"
-    if path in _UTS:
-        return "uts"
-    if path.startswith("net/"):
-        return "network"
-    return ""
+        path = encode("/".join(parts), pointer)
+        plan.child.append(Step("sysctl", pointer, path, encode(value, pointer)))

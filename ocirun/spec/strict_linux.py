@@ -167,7 +167,7 @@ def _sysctl(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]") ->
         if parts is None:
             found.append((pointer, "not a kernel parameter's name", "like net.ipv4.ip_forward"))
             continue
-        kind = _sysctl_namespace(".".join(parts))
+        kind = sysctl_namespace(".".join(parts))
         if kind is None:
             hint = "set it on the host; containers have only net.*, IPC and UTS parameters"
             found.append((pointer, "the parameter belongs to the whole host", hint))
@@ -177,7 +177,8 @@ def _sysctl(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]") ->
             found.append((pointer, message, hint))
 
 
-def _sysctl_namespace(name: str) -> "str | None":
+def sysctl_namespace(name: str) -> "str | None":
+    """The kind of namespace that has a parameter (its name with dots); None for the host's."""
     if name.startswith("net."):
         return "network"
     if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
