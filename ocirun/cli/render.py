@@ -7,6 +7,7 @@ order, is decided here and nowhere else.
 import errno
 import os
 import posix
+from typing import Any
 
 from ocirun.cli import log
 from ocirun.cli.output import styled
@@ -121,7 +122,10 @@ def _asked_by(error: OcirunError) -> list[tuple[str, str]]:
 
     line, column = locate(text, error.pointer)
     place = f"{path}:{line}:{column} {error.pointer}"
-    return [("asked by", clean(place)), *_quote(text, line, column)]
+    quoted = _quote(text, line, column)
+    if quoted and quoted[0][1] in (_BAR + "{", _BAR + "["):  # it goes on over many lines
+        quoted = _value(text, error.pointer)
+    return [("asked by", clean(place)), *quoted]
 
 
 def _text_of(path: str) -> str:
@@ -142,6 +146,23 @@ def _quote(text: str, line: int, column: int) -> list[tuple[str, str]]:
     start = max(start, len(source) - len(source.lstrip())) if start < column else start
     piece = "".join(c if c.isprintable() else " " for c in source[start : start + _MAX_QUOTED])
     return [("", _BAR + piece), ("", _BAR + " " * max(0, column - 1 - start) + "^")]
+
+
+def _value(text: str, pointer: str) -> list[tuple[str, str]]:
+    """Return the value at a JSON pointer, or what is there of its way, in one line."""
+    from ocirun.spec.fastjson import dumps, loads
+
+    try:
+        value: Any = loads(text.encode())
+        for name in pointer.split("/")[1:]:
+            key = name.replace("~1", "/").replace("~0", "~")
+            value = value[int(key)] if isinstance(value, list) else value[key]
+    except (LookupError, TypeError, ValueError):
+        pass  # it asks by its absence
+    except InvalidJSON:  # the file has changed since
+        return []
+    line = dumps(value)
+    return [("", _BAR + line[:_MAX_QUOTED] + ("..." if len(line) > _MAX_QUOTED else ""))]
 
 
 def clean(text: str) -> str:

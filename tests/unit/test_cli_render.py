@@ -1,6 +1,7 @@
 """Errors in words: one line for the log, several for a person."""
 
 import errno
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,6 +97,21 @@ def test_the_line_of_the_config_is_quoted(bundle: Path) -> None:
         "            |                                  ^\n"
     )
     assert render.one_line(error) == f"no (asked by: {bundle}/config.json:3:38 /mounts/0/type)"
+
+
+def test_a_value_of_many_lines_is_quoted_in_one(tmp_path: Path) -> None:
+    mounts = [{"destination": "/" + "x" * 200}, {"destination": "/dev", "type": "tmpfs"}]
+    (tmp_path / "config.json").write_text(json.dumps({"mounts": mounts}, indent=2))
+
+    def quoted(pointer: str) -> list[str]:
+        error = StepFailed("no", pointer=pointer, bundle=str(tmp_path))
+        return [line for line in render.shown(error).splitlines() if "| " in line]
+
+    assert quoted("/mounts/1") == ['            | {"destination":"/dev","type":"tmpfs"}']
+    assert quoted("/mounts/0")[0].endswith("xxx...")
+    assert quoted("/mounts/1/source") == quoted("/mounts/1")
+    (tmp_path / "config.json").write_text("{\n broken")
+    assert quoted("/mounts/1") == []
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}"])
