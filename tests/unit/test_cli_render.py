@@ -110,8 +110,8 @@ def test_a_value_of_many_lines_is_quoted_in_one(tmp_path: Path) -> None:
     assert quoted("/mounts/1") == ['            | {"destination":"/dev","type":"tmpfs"}']
     assert quoted("/mounts/0")[0].endswith("xxx...")
     assert quoted("/mounts/1/source") == quoted("/mounts/1")
-    (tmp_path / "config.json").write_text("{\n broken")
-    assert quoted("/mounts/1") == []
+    (tmp_path / "config.json").write_text('{"mounts": [\n{\n "a": broken')
+    assert quoted("/mounts/0") == []
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}"])
