@@ -8,7 +8,6 @@ STAMPS := .stamps
 
 # What the tests, the demo and the benchmark run beside ocirun itself.
 DEBIAN_PACKAGES := busybox-static runc crun strace skopeo umoci gcc libc6-dev
-SOURCES := $(shell find ocirun schema -name '*.py' -o -name '*.json')
 PYTHON_DIRS := $(wildcard ocirun tools tests bench bundles)
 LAUNCHER := build/prefix/bin/ocirun
 
