@@ -7,7 +7,7 @@ import _socket
 import gc
 import posix
 
-from ocirun.errors import BundleError, HookFailed, InvalidConfig, OcirunError, UsageError
+from ocirun.errors import BundleError, InvalidConfig, OcirunError, UsageError
 from ocirun.executor.child import Link
 from ocirun.executor.parent import Birth, spawn
 from ocirun.linux.fs import O_PATH
@@ -284,9 +284,9 @@ def _bear(
             birth.finish(lambda: _host_hooks(plan, link))
             if link.listener is not None:
                 posix.rename(SOCKET_NEW, SOCKET, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-        except BaseException as error:
+        except BaseException:
             birth.abort()
-            if isinstance(error, HookFailed) or plan.hooks.get("poststop"):
+            if plan.hooks.get("poststop"):
                 from ocirun.runtime.delete import run_poststop
 
                 run_poststop(settings, fields)

@@ -1,5 +1,7 @@
 """The public library: the same containers, from Python, without a command."""
 
+import os
+import socket
 import threading
 from pathlib import Path
 
@@ -81,3 +83,20 @@ def test_threads(runtime: ocirun.Runtime, bundle: Bundle) -> None:
     stop.set()
     spinner.join()
     assert done == [0] * 15
+
+
+def test_pidfd_socket(runtime: ocirun.Runtime, bundle: Bundle) -> None:
+    """The caller gets a pidfd of init, as runc's --pidfd-socket gives it."""
+    path = str(bundle.path / "pidfd")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(1)
+        folder = str(bundle.args("/bin/sleep", "100").write())
+        container = runtime.create(bundle.id, folder, pidfd_socket=path)
+        connection, _ = server.accept()
+        with connection:
+            _, descriptors, _, _ = socket.recv_fds(connection, 16, 1)
+    words = Path(f"/proc/self/fdinfo/{descriptors[0]}").read_text().split()
+    assert int(words[words.index("Pid:") + 1]) == container.state()["pid"]
+    os.close(descriptors[0])
+    container.delete(force=True)
