@@ -108,5 +108,36 @@ class StateError(OcirunError):
     """The record of a container cannot be read or written."""
 
 
+class ExecutorDied(OcirunError):
+    """The library's executor process died in the middle of a request."""
+
+
+class ContainerTimeout(OcirunError):
+    """A container did not end in time. `timeout` is in seconds; `stdout` and `stderr` are what
+    it had written by then, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        timeout: float,
+        stdout: "bytes | str | None" = None,
+        stderr: "bytes | str | None" = None,
+    ) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class ContainerFailed(OcirunError):
+    """A container that was to succeed has not. `container` is its CompletedContainer."""
+
+    def __init__(self, message: str, container: object) -> None:
+        super().__init__(message)
+        self.container = container
+
+
 class ImageError(OcirunError):
     """An image cannot be imported, found or removed."""

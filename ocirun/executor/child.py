@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from ocirun.executor.parent import Process
+
+    Cloner = Callable[[Plan, "Link", _socket.socket, int], Process]
     RunHooks = Callable[[list[Hook], int], tuple[int, int, bytes] | None]
 
 _TIOCSPTLCK, _TIOCGPTPEER, _TIOCSWINSZ, _TIOCSCTTY = 0x40045431, 0x5441, 0x5414, 0x540E
@@ -106,6 +109,8 @@ class Link:
         preserved: number of descriptors from 3 on that the container gets.
         creating, created: memory files with the container's state for hooks; -1: none.
         run_hooks: executes a list of hooks; None if the plan has none for init.
+        stdio: descriptors that become 0, 1 and 2; None: those of the parent.
+        cloner: clones init elsewhere, in the library's executor; None: here.
     """
 
     def __init__(self) -> None:
@@ -114,6 +119,8 @@ class Link:
         self.creating = -1
         self.created = -1
         self.run_hooks: RunHooks | None = None
+        self.stdio: tuple[int, int, int] | None = None
+        self.cloner: Cloner | None = None
 
 
 class HookError(Exception):
@@ -166,6 +173,9 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
     sys.meta_path.clear()
     sys.path_hooks.clear()
     sys.path_importer_cache.clear()
+    if link.stdio:
+        for number, fd in enumerate(link.stdio):
+            posix.dup2(fd, number)
     keep = {sock.fileno(), link.creating, link.created, -1}
     if link.listener:
         keep.add(link.listener.fileno())

@@ -41,17 +41,48 @@ if TYPE_CHECKING:
 EPERM, ESRCH = 1, 3
 
 
+class NotBorn(Exception):
+    """There is no init: the message FAILED that says why."""
+
+    def __init__(self, message: bytes) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Process:
+    """An init process that is this process's own child."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def outcome(self) -> int | None:
+        """The wait status of a process that has ended; None while it lives. It can be waited for."""
+        found = posix.waitid(posix.P_PID, self.pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
+        if found is None:
+            return None
+        return found.si_status << 8 if found.si_code == posix.CLD_EXITED else found.si_status
+
+    def end(self) -> None:
+        """Kill it, and wait until it is gone."""
+        try:
+            posix.kill(self.pid, _signal.SIGKILL)
+            posix.waitpid(self.pid, 0)
+        except OSError:  # it is gone already
+            pass
+
+
 class Birth:
     """An init process on its way.
 
     Attributes:
-        pid: of init, as the parent sees it.
+        process: init; pid: its process id, as the parent sees it.
         console: descriptor of the pseudo terminal's master; -1 without one.
     """
 
-    def __init__(self, plan: Plan, pid: int, sock: "_socket.socket", link: Link) -> None:
+    def __init__(self, plan: Plan, process: Process, sock: "_socket.socket", link: Link) -> None:
         self.plan = plan
-        self.pid = pid
+        self.process = process
+        self.pid = process.pid
         self.sock = sock
         self.link = link
         self.console = -1
@@ -126,20 +157,15 @@ class Birth:
 
     def is_executed(self) -> bool:
         """The end of the file means execve, unless init has died without a word."""
-        found = posix.waitid(posix.P_PID, self.pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
         # Killed before the execve or right after it: nobody can tell, and it ran.
-        return found is None or found.si_code == posix.CLD_EXITED or found.si_status != 9
+        return self.process.outcome() != _signal.SIGKILL
 
     def abort(self) -> None:
         """End init, wait for its end, and remove the cgroups made for it."""
         if self.gone:
             return
         self.gone = True
-        try:
-            posix.kill(self.pid, _signal.SIGKILL)
-            posix.waitpid(self.pid, 0)
-        except OSError:  # it is gone already
-            pass
+        self.process.end()
         if self.console >= 0:
             posix.close(self.console)
             self.console = -1
@@ -187,27 +213,44 @@ def spawn(plan: Plan, link: Link) -> Birth:
         if early is not None:
             doors = open_doors(early)
         into = doors.into if doors else -1
-        if plan.joins or plan.own_time or _has_threads():
-            pid = _by_go_between(plan, link, mine, theirs, into)
+        if link.cloner is not None:
+            process = link.cloner(plan, link, theirs, into)
         else:
-            try:
-                pid = clone3(plan.unshare, into)
-            except OSError as error:
-                raise _step_failed(_clone_step(plan), error.errno or 0, "clone3") from None
-            if pid == 0:
-                init(plan, theirs, link)
-    except BaseException:
+            process = Process(bear(plan, link, theirs, into, _has_threads()))
+    except BaseException as error:
         mine.close()
         undo(made)
+        if isinstance(error, NotBorn):
+            raise failure(plan, error.message) from None
         raise
     finally:
         theirs.close()
         if doors:
             doors.close()
-    birth = Birth(plan, pid, mine, link)
+    birth = Birth(plan, process, mine, link)
     birth.cgroups = made
     birth.late = late
     return birth
+
+
+def bear(plan: Plan, link: Link, sock: "_socket.socket", into: int, threads: bool) -> int:
+    """Clone init as a child of this process; return its pid. Raises NotBorn.
+
+    Args:
+        plan, link: what init is made of.
+        sock: init's end of the connection to the parent.
+        into: descriptor of the v2 cgroup to be born in, or -1.
+        threads: this process has other threads.
+    """
+    if plan.joins or plan.own_time or threads:
+        return _by_go_between(plan, link, sock, into)
+    try:
+        pid = clone3(plan.unshare, into)
+    except OSError as error:
+        raise NotBorn(failed(JOINING, error.errno or 0, "clone3")) from None
+    if pid == 0:
+        init(plan, sock, link)
+    return pid
 
 
 def _split(plan: CgroupPlan | None) -> tuple[CgroupPlan | None, CgroupPlan | None]:
@@ -238,47 +281,45 @@ def _has_threads() -> bool:
     return posix.stat("/proc/self/task").st_nlink > 3
 
 
-def _clone_step(plan: Plan) -> Step:
-    return Step("clone", "/linux/namespaces", plan.unshare)
-
-
-def _by_go_between(
-    plan: Plan, link: Link, mine: "_socket.socket", theirs: "_socket.socket", into: int
-) -> int:
+def _by_go_between(plan: Plan, link: Link, sock: "_socket.socket", into: int) -> int:
     """Join namespaces in a process of its own, which then clones init as its sibling.
 
     A process that has joined a pid or time namespace cannot take it back, and
     these two only count for children.
     """
     spaces: list[int] = []
+    mine, theirs = _socket.socketpair(
+        _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+    )
     try:
-        for step in plan.joins:
-            spaces.append(_open_namespace(step))
+        for number, step in enumerate(plan.joins):
+            try:
+                spaces.append(posix.open(step.args[1], posix.O_RDONLY | posix.O_CLOEXEC))  # type: ignore[arg-type]
+            except OSError as error:
+                raise NotBorn(failed(JOINING + number, error.errno or 0, "open")) from None
         pid = posix.fork()
         if pid == 0:
-            _go_between(plan, link, theirs, spaces, into)
+            _go_between(plan, link, sock, theirs, spaces, into)
+        theirs.close()
+        message = mine.recv(MAX_MESSAGE)
+        posix.waitpid(pid, 0)
     finally:
+        mine.close()
+        theirs.close()
         for fd in spaces:
             posix.close(fd)
-    message = mine.recv(MAX_MESSAGE)
-    posix.waitpid(pid, 0)
     if message[:1] == BORN:
         return int.from_bytes(message[1:9], "little")
-    if message[:1] == FAILED:
-        raise failure(plan, message)
-    raise StepFailed("the process that joins the namespaces died")
-
-
-def _open_namespace(step: Step) -> int:
-    path = step.args[1]
-    try:
-        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)  # type: ignore[arg-type]
-    except OSError as error:
-        raise _step_failed(step, error.errno or 0, "open") from None
+    raise NotBorn(message or failed(JOINING + len(plan.joins), 0, "fork"))
 
 
 def _go_between(
-    plan: Plan, link: Link, sock: "_socket.socket", spaces: list[int], into: int
+    plan: Plan,
+    link: Link,
+    sock: "_socket.socket",
+    line: "_socket.socket",
+    spaces: list[int],
+    into: int,
 ) -> "NoReturn":
     number = JOINING
     try:
@@ -309,10 +350,10 @@ def _go_between(
         pid = clone3(plan.unshare | CLONE_PARENT, into)
         if pid == 0:
             init(plan, sock, link)
-        sock.send(BORN + pid.to_bytes(8, "little"))
+        line.send(BORN + pid.to_bytes(8, "little"))
         posix._exit(0)
     except OSError as error:
-        sock.send(failed(number, error.errno or 0, getattr(error, "call", "")))
+        line.send(failed(number, error.errno or 0, getattr(error, "call", "")))
     finally:
         posix._exit(1)
 

@@ -14,13 +14,16 @@ from ocirun.linux.fs import O_PATH
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.step import Plan, Step
 from ocirun.runtime.settings import Settings, absolute, now, state_file
-from ocirun.spec.load import load_config
+from ocirun.spec.fastjson import dumps
+from ocirun.spec.load import CONFIG, load_config
 from ocirun.state.process import start_time
-from ocirun.state.store import SOCKET, SOCKET_NEW, VERSION, Folder
+from ocirun.state.store import SOCKET, SOCKET_NEW, VERSION, Folder, check_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ocirun.executor.child import Cloner
 
 _LATER_HOOKS = ("startContainer", "poststart", "poststop")
 
@@ -39,6 +42,9 @@ class Request:
         preserve_fds: number of descriptors from 3 on that the container gets.
         wait: init waits for `start`.
         foreground: the terminal is the caller's, without a console socket.
+        spec: a valid config that takes the place of the bundle's config.json; without a
+            bundle ("") it is written beside the record, which then is the bundle.
+        cloner: clones init in another process; None: in this one.
     """
 
     def __init__(self, container_id: str, bundle: str = ".") -> None:
@@ -52,6 +58,8 @@ class Request:
         self.preserve_fds = 0
         self.wait = True
         self.foreground = False
+        self.spec: dict[str, Any] | None = None
+        self.cloner: Cloner | None = None
 
 
 class Created:
@@ -61,6 +69,7 @@ class Created:
         self.folder = folder
         self.fields = fields
         self.pid = birth.pid
+        self.process = birth.process
         self.console = birth.console
 
 
@@ -80,16 +89,25 @@ def create(settings: Settings, request: Request) -> Created:
 
 
 def _create(settings: Settings, request: Request) -> Created:
-    listening = _listening()
+    # The sockets of systemd are for the command that it has started, not for a library's caller.
+    listening = 0 if request.cloner else _listening()
     preserved = request.preserve_fds + listening
     _check_preserved(preserved)
-    bundle = absolute(request.bundle)
-    spec = load_config(bundle)
+    check_id(request.id)
+    spec = request.spec
+    if request.bundle:
+        bundle = absolute(request.bundle)
+    else:
+        bundle = f"{absolute(settings.store.root)}/{request.id}"
+    if spec is None:
+        spec = load_config(bundle)
     if not spec.get("process"):
         raise InvalidConfig("config.json has no process", pointer="", bundle=bundle)
     console = _console_socket(spec, request)
     folder = settings.store.create(request.id)
     try:
+        if not request.bundle:
+            folder.write_file(CONFIG, dumps(spec).encode())
         plan = _plan(settings, request, spec, bundle)
         fields = _fields(request, spec, plan)
         link = _link(request, plan, folder)
@@ -238,6 +256,7 @@ def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, 
 
 def _link(request: Request, plan: Plan, folder: Folder) -> Link:
     link = Link()
+    link.cloner = request.cloner
     if request.wait:
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         # By way of the descriptor: a path of a socket has at most 107 bytes.

@@ -139,23 +139,26 @@ class Folder:
 
     def write(self, fields: "dict[str, Any]") -> None:
         """Write the record, whole or not at all. Raises StateError."""
-        data = dumps(fields).encode()
-        name = RECORD + ".new"
+        self.write_file(RECORD, dumps(fields).encode())
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file in the directory, whole or not at all. Raises StateError."""
+        aside = name + ".new"
         try:
             flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
-            fd = posix.open(name, flags, 0o600, dir_fd=self.fd)
+            fd = posix.open(aside, flags, 0o600, dir_fd=self.fd)
             try:
                 while data:
                     data = data[posix.write(fd, data) :]
             finally:
                 posix.close(fd)
-            posix.rename(name, RECORD, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            posix.rename(aside, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
             raise StateError(
                 f"cannot write the record of container {self.id}",
                 syscall="write",
                 errno=error.errno or 0,
-                path=f"{self.path}/{RECORD}",
+                path=f"{self.path}/{name}",
                 hint="is the file system of --root full or read-only?",
             ) from None
 

@@ -1,0 +1,1 @@
+"""The public library: containers from Python, with a warm executor."""
