@@ -8,19 +8,58 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ocirun.api import Container, ContainerInfo, Runtime
-    from ocirun.errors import OcirunError
+    from ocirun.errors import ContainerFailed, ContainerTimeout, OcirunError
+    from ocirun.library.aio import AsyncContainer, AsyncRuntime
+    from ocirun.library.check import validate
+    from ocirun.library.completed import CompletedContainer, Usage
+    from ocirun.library.runtime import Container, ContainerInfo, Runtime, run
+    from ocirun.library.spec import Spec
+    from ocirun.library.streams import DEVNULL, PIPE, STDOUT
 
-__all__ = ["Container", "ContainerInfo", "OcirunError", "Runtime", "__version__"]
+_HOMES = {
+    "AsyncContainer": "library.aio",
+    "AsyncRuntime": "library.aio",
+    "CompletedContainer": "library.completed",
+    "Container": "library.runtime",
+    "ContainerFailed": "errors",
+    "ContainerInfo": "library.runtime",
+    "ContainerTimeout": "errors",
+    "DEVNULL": "library.streams",
+    "OcirunError": "errors",
+    "PIPE": "library.streams",
+    "Runtime": "library.runtime",
+    "STDOUT": "library.streams",
+    "Spec": "library.spec",
+    "Usage": "library.completed",
+    "run": "library.runtime",
+    "validate": "library.check",
+}
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "AsyncContainer",
+    "AsyncRuntime",
+    "CompletedContainer",
+    "Container",
+    "ContainerFailed",
+    "ContainerInfo",
+    "ContainerTimeout",
+    "OcirunError",
+    "Runtime",
+    "Spec",
+    "Usage",
+    "__version__",
+    "run",
+    "validate",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("Container", "ContainerInfo", "Runtime"):
-        from ocirun import api
-
-        return getattr(api, name)
-    if name == "OcirunError":
-        from ocirun.errors import OcirunError
-
-        return OcirunError
-    raise AttributeError(f"module 'ocirun' has no attribute {name!r}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ocirun' has no attribute {name!r}")
+    value = getattr(__import__(f"{__name__}.{home}", None, None, (name,)), name)
+    globals()[name] = value
+    return value

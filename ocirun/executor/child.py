@@ -111,6 +111,7 @@ class Link:
         run_hooks: executes a list of hooks; None if the plan has none for init.
         stdio: descriptors that become 0, 1 and 2; None: those of the parent.
         cloner: clones init elsewhere, in the library's executor; None: here.
+        ahead: the steps in AHEAD are done already.
     """
 
     def __init__(self) -> None:
@@ -121,6 +122,7 @@ class Link:
         self.run_hooks: RunHooks | None = None
         self.stdio: tuple[int, int, int] | None = None
         self.cloner: Cloner | None = None
+        self.ahead = False
 
 
 class HookError(Exception):
@@ -138,7 +140,8 @@ def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
     try:
         _forget_the_host(sock, link)
         for number, step in enumerate(plan.child):  # noqa: B007, the number is for the report
-            _STEPS[step.op](child, *step.args)
+            if not (link.ahead and step.op in AHEAD):
+                _STEPS[step.op](child, *step.args)
         number = INTERNAL
         _wait_for_start(child)
         _hooks(child, "startContainer", link.created)
@@ -188,6 +191,14 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
             low = fd + 1
     close_range(low, _LAST_FD)
     posix.umask(0)
+
+
+def prepare(network: bool) -> None:
+    """Do the steps in AHEAD, in an init that waits for its plan. Raises OSError."""
+    identity.STEPS["undumpable"](None)
+    identity.STEPS["session"](None)
+    if network:
+        identity.STEPS["loopback"](None)
 
 
 def await_parent(child: Child) -> None:
@@ -292,6 +303,9 @@ def _execute(child: Child) -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     posix.execve(child.path, child.plan.args, child.env)
 
+
+AHEAD = frozenset(("undumpable", "session", "loopback"))
+"""The same in every container that has these steps: an init can do them before it has a plan."""
 
 _STEPS: "dict[str, Callable[..., None]]" = {
     **filesystem.STEPS,

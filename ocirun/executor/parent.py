@@ -56,7 +56,7 @@ class Process:
         self.pid = pid
 
     def outcome(self) -> int | None:
-        """The wait status of a process that has ended; None while it lives. It can be waited for."""
+        """The wait status of a process that has ended (and keeps); None while it lives."""
         found = posix.waitid(posix.P_PID, self.pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
         if found is None:
             return None

@@ -14,9 +14,15 @@ as a pid: when it dies, the containers live on.
       | <--------- ENDED status and usage   |   the line, then its end
 
 A request is in marshal's form: (names of the descriptors, number of descriptors that the
-container gets besides, plan or None). "line", "sock" and the three of stdio
-are always there. A plan that is too long for a packet comes as a memory file, "plan".
+container gets besides, the namespaces of a spare, plan or None). "line", "sock" and the three
+of stdio are always there. A plan that is too long for a packet comes as a memory file, "plan".
 Nothing here outlives the caller: at the end of the control socket the executor exits.
+
+While a container runs, the executor makes a spare: an init in new namespaces that
+waits for a plan. The next request with the same namespaces is handed to it, and
+need not wait for the kernel to make them. A spare has the host's mounts of its birth,
+so it is ended when the mount table has changed; and it cannot be born in a v2 cgroup
+that is not there yet, so such requests have no use for one.
 """
 
 import _signal
@@ -27,90 +33,205 @@ import posix
 import select
 import sys
 
-from ocirun.executor.child import Link
+from ocirun.executor.child import Link, init, prepare
 from ocirun.executor.parent import NotBorn, bear
-from ocirun.executor.protocol import BORN, FAILED, INTERNAL, failed
+from ocirun.executor.protocol import BORN, INTERNAL, failed
+from ocirun.linux.clone import CLONE_NEWNET, clone3
+from ocirun.linux.process import close_range
+from ocirun.plan.step import Plan
 from ocirun.plan.wire import decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    Facts = tuple[tuple[str, ...], int, int, bytes | None]
+
 ENDED = b"X"
 CONTROL = 3  # number of the control socket in the executor
 MAX_REQUEST = 64 << 10  # bytes of a request in one packet
 _MAX_RIGHTS = 64
+_LAST_FD = 0xFFFFFFFF
 
 
 class Child:
-    """A container that this process is the parent of: its pid, and the line to its owner."""
+    """A process that this one is the parent of: its pid, and the line to its owner.
 
-    __slots__ = ("line", "pid")
+    Attributes:
+        sock: of a spare, to give it its plan; None later.
+        spaces: of a spare: its CLONE_* flags.
+    """
 
-    def __init__(self, pid: int, line: "_socket.socket") -> None:
+    __slots__ = ("line", "pid", "sock", "spaces")
+
+    def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.line = line
+        self.line: _socket.socket | None = None
+        self.sock: _socket.socket | None = None
+        self.spaces = 0
+
+
+class Server:
+    """The executor's state: its children by pidfd, and at most one spare."""
+
+    def __init__(self, control: "_socket.socket") -> None:
+        self.control = control
+        self.poll = select.epoll(select.EPOLL_CLOEXEC)
+        self.poll.register(control.fileno(), select.EPOLLIN)
+        self.children: dict[int, Child] = {}
+        self.spare = -1
+        self.mounts = select.poll()
+        # Readable with POLLPRI when the mount table has changed (proc(5), mounts).
+        table = posix.open("/proc/self/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
+        self.mounts.register(table, select.POLLPRI)
+
+    def serve(self) -> None:
+        """Serve until the control socket ends."""
+        while True:
+            for fd, _ in self.poll.poll():
+                if fd in self.children:
+                    self._bury(fd)
+                elif not self._answer():
+                    self._discard_spare()
+                    return
+
+    def _answer(self) -> bool:
+        """Answer one request. False at the end of the socket."""
+        message, fds = _receive(self.control)
+        if not message:
+            return False
+        names, _, spaces, _ = facts = marshal.loads(message)  # noqa: S302, from our own parent
+        line = _socket.socket(fileno=fds[names.index("line")])
+        try:
+            try:
+                pidfd = self._hand_over(spaces, message, fds)
+                if pidfd < 0:
+                    pidfd = self._clone(facts, fds)
+            finally:
+                for fd in fds:
+                    if fd != line.fileno():
+                        posix.close(fd)
+        except NotBorn as error:
+            _tell(line, error.message)
+            return True
+        except OSError as error:
+            _tell(line, failed(INTERNAL, error.errno or 0, str(error)))
+            return True
+        child = self.children[pidfd]
+        child.line = line
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pidfd.to_bytes(4, "little"))
+        try:
+            line.sendmsg([BORN + child.pid.to_bytes(8, "little")], [rights])
+        except OSError:  # the owner is gone; the container is not
+            pass
+        if spaces and self.spare < 0:
+            self._make_spare(spaces)
+        return True
+
+    def _clone(
+        self, facts: "tuple[tuple[str, ...], int, int, bytes | None]", fds: list[int]
+    ) -> int:
+        plan, link, sock, into = _unpack(facts, fds)
+        try:
+            return self._adopt(Child(bear(plan, link, sock, into, False)))
+        finally:
+            # Closed with all the others that came with the request.
+            sock.detach()
+            if link.listener is not None:
+                link.listener.detach()
+
+    def _adopt(self, child: Child) -> int:
+        pidfd = posix.pidfd_open(child.pid)
+        self.children[pidfd] = child
+        self.poll.register(pidfd, select.EPOLLIN)
+        return pidfd
+
+    def _make_spare(self, spaces: int) -> None:
+        """Make an init that waits for its plan; without one the next request takes longer."""
+        self.mounts.poll(0)  # what has changed before is seen by the clone
+        mine, theirs = _socket.socketpair(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+        )
+        try:
+            pid = clone3(spaces)
+        except OSError:
+            mine.close()
+            theirs.close()
+            return
+        if pid == 0:
+            _be_spare(theirs, bool(spaces & CLONE_NEWNET))
+        theirs.close()
+        child = Child(pid)
+        child.sock, child.spaces = mine, spaces
+        self.spare = self._adopt(child)
+
+    def _hand_over(self, spaces: int, message: bytes, fds: list[int]) -> int:
+        """Give a request to the spare, if it fits. Returns its pidfd, or -1."""
+        if self.spare < 0 or not spaces:
+            return -1
+        child = self.children[self.spare]
+        if child.spaces != spaces or self.mounts.poll(0):
+            self._discard_spare()
+            return -1
+        sock, child.sock = child.sock, None
+        pidfd, self.spare = self.spare, -1
+        assert sock is not None
+        rights = b"".join(fd.to_bytes(4, "little") for fd in fds)
+        try:
+            sock.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+        except OSError:  # it has died
+            return -1
+        finally:
+            sock.close()
+        return pidfd
+
+    def _discard_spare(self) -> None:
+        if self.spare >= 0:
+            pidfd, self.spare = self.spare, -1
+            posix.kill(self.children[pidfd].pid, _signal.SIGKILL)
+            self._bury(pidfd)
+
+    def _bury(self, pidfd: int) -> None:
+        """Wait for a process that has ended, and tell its owner."""
+        self.poll.unregister(pidfd)
+        posix.close(pidfd)
+        if pidfd == self.spare:
+            self.spare = -1
+        child = self.children.pop(pidfd)
+        _, status, usage = posix.wait4(child.pid, 0)
+        if child.sock is not None:
+            child.sock.close()
+        if child.line is not None:
+            facts = (status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss)
+            _tell(child.line, ENDED + marshal.dumps(facts))
 
 
 def main() -> "NoReturn":
-    """Serve until the control socket ends."""
+    """Be the executor."""
     gc.disable()
     # Init inherits the memory: nothing of what is here now will be garbage.
     gc.freeze()
-    control = _socket.socket(fileno=CONTROL)
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-    poll = select.epoll(select.EPOLL_CLOEXEC)
-    poll.register(CONTROL, select.EPOLLIN)
-    children: dict[int, Child] = {}
-    while True:
-        for fd, _ in poll.poll():
-            if fd != CONTROL:
-                poll.unregister(fd)
-                posix.close(fd)
-                _bury(children.pop(fd))
-            elif not _serve(control, poll, children):
-                posix._exit(0)
+    Server(_socket.socket(fileno=CONTROL)).serve()
+    posix._exit(0)
 
 
-def _serve(control: "_socket.socket", poll: "select.epoll", children: "dict[int, Child]") -> bool:
-    """Answer one request. False at the end of the socket."""
+def _receive(sock: "_socket.socket") -> tuple[bytes, list[int]]:
+    """A packet and its descriptors."""
     space = _socket.CMSG_SPACE(4 * _MAX_RIGHTS)
-    message, rights, _, _ = control.recvmsg(MAX_REQUEST, space, _socket.MSG_CMSG_CLOEXEC)
-    if not message:
-        return False
+    message, rights, _, _ = sock.recvmsg(MAX_REQUEST, space, _socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
     for _, _, data in rights:
         fds += [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data) - 3, 4)]
-    names, preserved, encoded = marshal.loads(message)  # noqa: S302, from our own parent
+    return message, fds
+
+
+def _unpack(facts: "Facts", fds: list[int]) -> "tuple[Plan, Link, _socket.socket, int]":
+    """What init is made of, from a request."""
+    names, preserved, _, encoded = facts
     named = dict(zip(names, fds, strict=True))
-    line = _socket.socket(fileno=named.pop("line"))
-    try:
-        try:
-            pid = _bear(named, preserved, encoded)
-        finally:
-            for fd in named.values():
-                posix.close(fd)
-    except NotBorn as error:
-        _tell(line, error.message)
-        return True
-    except OSError as error:
-        _tell(line, failed(INTERNAL, error.errno or 0, str(error)))
-        return True
-    pidfd = posix.pidfd_open(pid)
-    children[pidfd] = Child(pid, line)
-    poll.register(pidfd, select.EPOLLIN)
-    control_message = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pidfd.to_bytes(4, "little"))]
-    try:
-        line.sendmsg([BORN + pid.to_bytes(8, "little")], control_message)
-    except OSError:  # the owner is gone; the container is not
-        pass
-    return True
-
-
-def _bear(named: dict[str, int], preserved: int, encoded: bytes | None) -> int:
     if encoded is None:
-        size = posix.fstat(named["plan"]).st_size
-        encoded = posix.pread(named["plan"], size, 0)
+        encoded = posix.pread(named["plan"], posix.fstat(named["plan"]).st_size, 0)
     plan = decode(encoded)
     link = Link()
     link.preserved = preserved
@@ -121,22 +242,26 @@ def _bear(named: dict[str, int], preserved: int, encoded: bytes | None) -> int:
         from ocirun.executor.hooks import run_hooks
 
         link.run_hooks = run_hooks
-    sock = _socket.socket(fileno=posix.dup(named["sock"]))
     if "listener" in named:
-        link.listener = _socket.socket(fileno=posix.dup(named["listener"]))
+        link.listener = _socket.socket(fileno=named["listener"])
+    return plan, link, _socket.socket(fileno=named["sock"]), named.get("into", -1)
+
+
+def _be_spare(sock: "_socket.socket", network: bool) -> "NoReturn":
+    """Wait for a plan, then be its init. Runs in the new process; does not return."""
     try:
-        return bear(plan, link, sock, named.get("into", -1), False)
+        number = sock.fileno()
+        close_range(3, number - 1)
+        close_range(number + 1, _LAST_FD)
+        prepare(network)
+        message, fds = _receive(sock)
+        if message:
+            sock.close()
+            plan, link, sock, _ = _unpack(marshal.loads(message), fds)  # noqa: S302
+            link.ahead = True
+            init(plan, sock, link)
     finally:
-        sock.close()
-        if link.listener is not None:
-            link.listener.close()
-
-
-def _bury(child: Child) -> None:
-    """Wait for a container that has ended, and tell its owner."""
-    pid, status, usage = posix.wait4(child.pid, 0)
-    facts = (status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss)
-    _tell(child.line, ENDED + marshal.dumps(facts))
+        posix._exit(1)
 
 
 def _tell(line: "_socket.socket", message: bytes) -> None:
@@ -147,8 +272,6 @@ def _tell(line: "_socket.socket", message: bytes) -> None:
         pass
     line.close()
 
-
-__all__ = ["BORN", "CONTROL", "ENDED", "FAILED", "MAX_REQUEST", "main"]
 
 if __name__ == "__main__":
     sys.exit("the library starts this module; it is no command")

@@ -58,10 +58,7 @@ class RemoteProcess(Process):
         self.pidfd = pidfd
         self.line = line
         self._end: End | None = None
-
-    def fileno(self) -> int:
-        """A descriptor that is readable once the process has ended (for selectors and loops)."""
-        return self.line.fileno()
+        self._orphaned = False
 
     def ended(self) -> End | None:
         """How it ended, or None while it lives. Does not wait."""
@@ -70,17 +67,24 @@ class RemoteProcess(Process):
     def wait(self, timeout: float | None = None) -> End | None:
         """Wait for its end, at most `timeout` seconds. None if it lives longer."""
         if self._end is None:
-            if not _readable(self.line.fileno(), timeout):
+            if not readable(self.line.fileno(), timeout):
                 return None
-            message = self.line.recv(MAX_MESSAGE)
+            try:
+                message = self.line.recv(MAX_MESSAGE)
+            except ConnectionResetError:
+                message = b""
             if message[:1] == ENDED:
                 self._end = End(*marshal.loads(message[1:]))  # noqa: S302, our own child
             else:  # the executor has died; the container may well live
-                limit = None if timeout is None else timeout
-                if not _readable(self.pidfd, limit):
+                self._orphaned = True
+                if not readable(self.pidfd, timeout):
                     return None
                 self._end = End(None)
         return self._end
+
+    def awaited(self) -> int:
+        """The descriptor to wait for: of the line, or without an executor of the process."""
+        return self.pidfd if self._orphaned else self.line.fileno()
 
     def outcome(self) -> int | None:
         """The wait status of a process that has ended; None while it lives."""
@@ -95,9 +99,11 @@ class RemoteProcess(Process):
             pass
 
     def end(self) -> None:
-        """Kill it, and wait until it is gone."""
-        self.kill(signal.SIGKILL)
-        self.wait()
+        """Kill it, wait until it is gone, and let go of it."""
+        if self.pidfd >= 0:
+            self.kill(signal.SIGKILL)
+            self.wait()
+            self.close()
 
     def close(self) -> None:
         """Let go of the descriptors. The process lives on, if it lives."""
@@ -106,8 +112,12 @@ class RemoteProcess(Process):
             self.pidfd = -1
             self.line.close()
 
+    def __del__(self) -> None:
+        self.close()
 
-def _readable(fd: int, timeout: float | None) -> bool:
+
+def readable(fd: int, timeout: float | None) -> bool:
+    """Wait until a descriptor is readable, at most `timeout` seconds; False if it is not then."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     limit = None if timeout is None else time.monotonic() + timeout
@@ -213,6 +223,7 @@ class Executor:
         for name, fd in (("into", into), ("creating", link.creating), ("created", link.created)):
             if fd >= 0:
                 named[name] = fd
+        plain = not (plan.joins or plan.own_time or plan.uid_map or into >= 0)
         encoded: bytes | None = encode(plan)
         spare = -1
         if encoded is not None and len(encoded) > MAX_REQUEST - 1024:
@@ -222,14 +233,16 @@ class Executor:
                 left = left[posix.write(spare, left) :]
             encoded = None
         try:
-            return self._ask(named, link.preserved, encoded)
+            return self._ask(named, link.preserved, plan.unshare if plain else 0, encoded)
         finally:
             if spare >= 0:
                 posix.close(spare)
 
-    def _ask(self, named: dict[str, int], preserved: int, encoded: bytes | None) -> RemoteProcess:
+    def _ask(
+        self, named: dict[str, int], preserved: int, spaces: int, encoded: bytes | None
+    ) -> RemoteProcess:
         names = ("line", *named)
-        request = marshal.dumps((names, preserved, encoded))
+        request = marshal.dumps((names, preserved, spaces, encoded))
         control = None
         for _ in range(2):  # an executor that died while idle is replaced without a word
             control = self._connect(control)

@@ -55,13 +55,12 @@ def run(
         born = create(settings, request)
         signals.forward_to(born.pid)
         try:
-            if born.fields["hooks"].get("poststart"):
-                _poststart(settings, born)
+            poststart(settings, born)
             if detach:
                 return 0
             status = _attend(born)
             if not keep:
-                _clear(settings, born)
+                clear_away(settings, born)
             return status
         finally:
             born.folder.close()
@@ -128,7 +127,8 @@ def exit_status(status: int) -> int:
     return posix.WEXITSTATUS(status)
 
 
-def _clear(settings: Settings, born: Created) -> None:
+def clear_away(settings: Settings, born: Created) -> None:
+    """Delete a container whose init has ended; nothing to do if somebody has done it already."""
     folder, fields = born.folder, born.fields
     folder.lock()
     if not folder.exists():  # deleted by somebody else meanwhile
@@ -140,13 +140,16 @@ def _clear(settings: Settings, born: Created) -> None:
     clear(settings, folder, fields["cgroups"], fields)
 
 
-def _poststart(settings: Settings, born: Created) -> None:
-    from ocirun.runtime.start import poststart
+def poststart(settings: Settings, born: Created) -> None:
+    """Run the poststart hooks, if there are any; one that fails ends and deletes the container."""
+    if not born.fields["hooks"].get("poststart"):
+        return
+    from ocirun.runtime.start import poststart as run_hooks
     from ocirun.state.store import Record
 
     try:
-        poststart(Record(born.fields))
+        run_hooks(Record(born.fields))
     except BaseException:
-        posix.waitpid(born.pid, 0)
-        _clear(settings, born)
+        born.process.end()
+        clear_away(settings, born)
         raise

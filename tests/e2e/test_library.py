@@ -1,12 +1,17 @@
 """The public library: the same containers, from Python, without a command."""
 
 import os
-import socket
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lib.bundle import Bundle
+from lib.runtime import Runtime as Command
 
 import ocirun
 from ocirun.errors import AlreadyExists, CommandNotFound, NotFound, StepFailed, WrongStatus
@@ -15,38 +20,140 @@ pytestmark = [pytest.mark.root, pytest.mark.only("ocirun")]
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> ocirun.Runtime:
-    return ocirun.Runtime(str(tmp_path / "state"))
+def rt(tmp_path: Path) -> Iterator[ocirun.Runtime]:
+    before = len(os.listdir("/proc/self/fd"))
+    with ocirun.Runtime(tmp_path / "state") as made:
+        yield made
+        assert made.list() == []
+    assert len(os.listdir("/proc/self/fd")) == before, "descriptors were left open"
 
 
-def test_the_life_of_a_container(runtime: ocirun.Runtime, bundle: Bundle) -> None:
-    container = runtime.create(bundle.id, str(bundle.args("/bin/sleep", "100").write()))
+def test_the_life_of_a_container(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    container = rt.create(bundle.id, bundle.args("/bin/sleep", "100").write())
     assert container.state()["status"] == "created"
     with pytest.raises(AlreadyExists):
-        runtime.create(bundle.id, str(bundle.path))
+        rt.create(bundle.id, bundle.path)
     container.start()
-    assert runtime.get(bundle.id).state()["status"] == "running"
-    assert [(info.id, info.status) for info in runtime.list()] == [(bundle.id, "running")]
+    assert rt.get(bundle.id).state()["status"] == "running"
+    assert [(info.id, info.status) for info in rt.list()] == [(bundle.id, "running")]
+    assert container.pid > 0
     with pytest.raises(WrongStatus):
         container.start()
     with pytest.raises(WrongStatus):
         container.delete()
+    with pytest.raises(ocirun.ContainerTimeout):
+        container.wait(timeout=0.05)
+    with pytest.raises(ocirun.ContainerTimeout):
+        rt.get(bundle.id).wait(timeout=0.05)
+    assert container.usage is None
     container.kill("KILL")
-    container.delete(force=True)
+    assert container.wait(timeout=10) == 137
+    assert rt.get(bundle.id).wait(timeout=10) is None
+    assert container.usage is not None and container.usage.max_rss > 0
+    container.delete()
     with pytest.raises(NotFound):
         container.state()
-    assert runtime.list() == []
 
 
-def test_run_returns_the_exit_status(runtime: ocirun.Runtime, bundle: Bundle) -> None:
-    assert runtime.run(bundle.id, str(bundle.sh("exit 7").write())) == 7
+def test_run_returns_the_exit_status(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    done = rt.run(bundle.sh("exit 7").write())
+    assert (done.exit_status, done.stdout, done.stderr, done.oom_killed) == (7, None, None, False)
+    assert done.id.startswith("run-")
+    with pytest.raises(ocirun.ContainerFailed) as caught:
+        rt.run(bundle.path, id="named", check=True)
+    assert caught.value.container.id == "named"
+    assert rt.run(bundle.sh("kill -USR1 $$; exit 0").write()).exit_status in (0, 128 + 10)
 
 
-def test_errors_carry_their_facts(runtime: ocirun.Runtime, bundle: Bundle) -> None:
+STREAMS = (
+    ({"capture_output": True}, "echo out; echo err >&2", b"out\n", b"err\n"),
+    ({"capture_output": True, "text": True}, "echo out", "out\n", ""),
+    ({"stdout": ocirun.PIPE}, "echo out", b"out\n", None),
+    (
+        {"stdout": ocirun.PIPE, "stderr": ocirun.STDOUT},
+        "echo out; echo err >&2",
+        b"out\nerr\n",
+        None,
+    ),
+    ({"stdout": ocirun.PIPE, "input": b"abc"}, "cat", b"abc", None),
+    ({"stdout": ocirun.PIPE, "input": "äbc", "text": True}, "cat", "äbc", None),
+    ({"stdout": ocirun.PIPE, "stdin": ocirun.DEVNULL}, "cat; echo end", b"end\n", None),
+    ({"stdout": ocirun.PIPE, "input": b"x" * 1000000}, "exit 0", b"", None),
+    ({"stdout": ocirun.PIPE, "input": b"x" * 1000000}, "cat", b"x" * 1000000, None),
+    ({"stdout": ocirun.PIPE}, "ls /proc/self/fd", b"0\n1\n2\n3\n", None),
+    ({"stdout": ocirun.DEVNULL, "stderr": ocirun.DEVNULL}, "echo out", None, None),
+)
+
+
+@pytest.mark.parametrize(("options", "script", "stdout", "stderr"), STREAMS)
+def test_streams(
+    rt: ocirun.Runtime, bundle: Bundle, options: dict, script: str, stdout: object, stderr: object
+) -> None:
+    done = rt.run(bundle.sh(script).write(), **options)
+    assert (done.exit_status, done.stdout, done.stderr) == (0, stdout, stderr)
+
+
+def test_files_and_descriptors_as_streams(
+    rt: ocirun.Runtime, bundle: Bundle, tmp_path: Path
+) -> None:
+    with open(tmp_path / "out", "wb") as out:
+        rt.run(bundle.sh("echo one").write(), stdout=out)
+        rt.run(bundle.path, stdout=out.fileno())
+    assert (tmp_path / "out").read_bytes() == b"one\none\n"
+    with pytest.raises(ValueError, match="exclude"):
+        rt.run(bundle.path, stdin=ocirun.PIPE, input=b"")
+    with pytest.raises(ValueError, match="excludes"):
+        rt.run(bundle.path, stdout=ocirun.PIPE, capture_output=True)
+
+
+def test_pipes_of_a_created_container(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    folder = bundle.args("/bin/cat").write()
+    made = rt.create(bundle.id, folder, stdin=ocirun.PIPE, stdout=ocirun.PIPE, text=True)
+    assert made.stdin and made.stdout and made.stderr is None
+    made.start()
+    made.stdin.write("hello\n")
+    made.stdin.flush()
+    assert made.stdout.readline() == "hello\n"
+    made.stdin.close()
+    assert made.wait(timeout=10) == 0
+    assert made.stdout.read() == ""
+    made.stdout.close()
+    made.delete()
+
+
+def test_a_timeout_kills_and_deletes(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    began = time.monotonic()
+    with pytest.raises(ocirun.ContainerTimeout) as caught:
+        rt.run(bundle.sh("echo first; sleep 100").write(), stdout=ocirun.PIPE, timeout=0.5)
+    assert caught.value.stdout == b"first\n"
+    assert caught.value.timeout == 0.5
+    assert time.monotonic() - began < 10
+    assert rt.list() == []
+
+
+def test_an_interrupt_kills_and_deletes(tmp_path: Path, bundle: Bundle) -> None:
+    script = f"""
+import ocirun
+with ocirun.Runtime({str(tmp_path / "s")!r}) as rt:
+    try:
+        rt.run({str(bundle.sh("echo up; sleep 100").write())!r})
+    except KeyboardInterrupt:
+        print("interrupted", rt.list(), flush=True)
+"""
+    python = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert python.stdout is not None
+    assert python.stdout.readline() == "up\n"
+    python.send_signal(signal.SIGINT)
+    assert python.stdout.readline() == "interrupted []\n"
+    python.stdout.close()
+    assert python.wait(timeout=10) == 0
+
+
+def test_errors_carry_their_facts(rt: ocirun.Runtime, bundle: Bundle) -> None:
     entry = {"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["size=lots"]}
     folder = str(bundle.add("/mounts", entry).write())
     with pytest.raises(StepFailed) as caught:
-        runtime.run(bundle.id, folder)
+        rt.run(folder)
     error = caught.value
     assert error.pointer.startswith("/mounts/")
     assert (error.syscall, error.errno, error.bundle) == ("fsconfig(size)", 22, folder)
@@ -55,14 +162,157 @@ def test_errors_carry_their_facts(runtime: ocirun.Runtime, bundle: Bundle) -> No
     assert error.hint
 
 
-def test_missing_command(runtime: ocirun.Runtime, bundle: Bundle) -> None:
+def test_missing_command(rt: ocirun.Runtime, bundle: Bundle) -> None:
     with pytest.raises(CommandNotFound, match=r"executable file not found in \$PATH"):
-        runtime.create(bundle.id, str(bundle.args("no-such-program").write()))
+        rt.create(bundle.id, bundle.args("no-such-program").write())
+    with pytest.raises(CommandNotFound):
+        rt.run(bundle.path)
 
 
-def test_threads(runtime: ocirun.Runtime, bundle: Bundle) -> None:
-    """A bare clone beside other threads could copy a lock that is held: nothing may hang."""
-    folder = str(bundle.drop("/linux/cgroupsPath").args("/bin/true").write())
+BUNDLES = {
+    "user namespace": lambda b: b.user_namespace(),
+    "joined": lambda b: (
+        b.namespace("ipc", "/proc/self/ns/ipc")
+        .namespace("uts", "/proc/self/ns/uts")
+        .drop("/hostname")
+    ),
+    "time": lambda b: b.namespace("time"),
+    "a plan beyond one packet": lambda b: b.add(
+        "/process/env", *(f"V{n}={'x' * 1000}" for n in range(120))
+    ),
+    "hooks": lambda b: b.set(
+        "/hooks",
+        {
+            "createRuntime": [{"path": "/bin/true"}],
+            "createContainer": [{"path": "/bin/true"}],
+            "startContainer": [{"path": "/bin/true"}],
+            "poststart": [{"path": "/bin/true"}],
+            "poststop": [{"path": "/bin/true"}],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_bundles_of_all_kinds(rt: ocirun.Runtime, bundle: Bundle, name: str) -> None:
+    folder = BUNDLES[name](bundle.sh("echo here")).write()
+    assert rt.run(folder, stdout=ocirun.PIPE, check=True).stdout == b"here\n"
+    made = rt.create(bundle.id, folder, stdout=ocirun.DEVNULL)
+    made.start()
+    assert made.wait(timeout=10) == 0
+    made.delete()
+
+
+def test_a_join_that_fails(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    with pytest.raises(StepFailed) as caught:
+        rt.run(bundle.namespace("ipc", "/proc/self/ns/none").write())
+    assert caught.value.errno == 2
+    assert caught.value.pointer.startswith("/linux/namespaces/")
+
+
+def test_out_of_memory(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    bundle.set("/linux/resources", {"memory": {"limit": 16 << 20}})
+    done = rt.run(bundle.sh("x=$(yes | head -c 100000000); echo $x").write(), capture_output=True)
+    assert done.oom_killed
+
+
+def test_usage(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    done = rt.run(bundle.sh("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done").write())
+    assert 0 < done.usage.user + done.usage.system < 30
+    assert done.usage.max_rss > 100 << 10
+
+
+def test_a_spec_without_a_bundle(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    """The state folder is its bundle: hooks and other tools find config.json there."""
+    config = bundle.sh("echo from memory").config
+    with pytest.raises(ocirun.OcirunError, match="relative"):
+        rt.run(config)
+    bundle.set("/root/path", str(bundle.path / "rootfs"))
+    assert rt.run(config, stdout=ocirun.PIPE).stdout == b"from memory\n"
+    held = rt.create(bundle.id, config)
+    folder = Path(held.state()["bundle"])
+    assert folder == Path(rt.root) / bundle.id
+    assert (folder / "config.json").is_file()
+    held.delete(force=True)
+    assert not folder.exists()
+
+
+def test_the_command_line_sees_the_same(
+    rt: ocirun.Runtime, bundle: Bundle, runtime: Command
+) -> None:
+    made = rt.create(bundle.id, bundle.sleeper().write())
+    argv = [*runtime.argv("start", bundle.id)]
+    argv[argv.index("--root") + 1] = rt.root
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    assert made.state()["status"] == "running"
+    argv[-2:] = ["kill", bundle.id, "KILL"]
+    subprocess.run(argv, check=True)
+    assert made.wait(timeout=10) == 137
+    argv[-3:] = ["delete", bundle.id]
+    subprocess.run(argv, check=True)
+    with pytest.raises(NotFound):
+        made.delete()
+
+
+def test_a_dead_executor_is_replaced(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    """And its containers are not lost."""
+    made = rt.create(bundle.id, bundle.sh("sleep 0.2; exit 3").write())
+    first = rt._executor.pid
+    os.kill(first, signal.SIGKILL)
+    assert made.state()["status"] == "created"
+    made.start()
+    other = bundle.sh("exit 5").drop("/linux/cgroupsPath").write()
+    assert rt.run(other).exit_status == 5
+    assert rt._executor.pid != first
+    assert made.wait(timeout=10) is None  # nobody could wait for it
+    made.delete()
+
+
+def test_an_executor_that_dies_during_a_run(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    killer = threading.Timer(0.5, lambda: os.kill(rt._executor.pid, signal.SIGKILL))
+    killer.start()
+    done = rt.run(bundle.sh("sleep 1; echo end").write(), stdout=ocirun.PIPE)
+    assert (done.exit_status, done.stdout) == (-1, b"end\n")
+
+
+def test_containers_outlive_the_runtime(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    with ocirun.Runtime(rt.root) as other:
+        other.create(bundle.id, bundle.sleeper().write()).start()
+    left = rt.get(bundle.id)
+    assert left.state()["status"] == "running"
+    left.delete(force=True)
+
+
+def test_signals_of_the_caller_are_left_alone(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: heard.append(number))
+    try:
+        folder = bundle.args("/bin/true").write()
+        for _ in range(3):
+            assert rt.run(folder).exit_status == 0
+        assert heard == []
+        own = subprocess.run(["true"], check=True)
+        assert own.returncode == 0
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_fork_gets_an_executor_of_its_own(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    folder = bundle.args("/bin/true").write()
+    rt.run(folder)
+    mine = rt._executor.pid
+    child = os.fork()
+    if child == 0:
+        good = rt.run(folder).exit_status == 0 and rt._executor.pid != mine
+        rt.close()
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert rt.run(folder).exit_status == 0
+    assert rt._executor.pid == mine
+
+
+def test_threads(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    folder = bundle.drop("/linux/cgroupsPath").args("/bin/true").write()
     done: list[int] = []
     stop = threading.Event()
 
@@ -70,12 +320,12 @@ def test_threads(runtime: ocirun.Runtime, bundle: Bundle) -> None:
         while not stop.is_set():
             [bytearray(200) for _ in range(1000)]
 
-    def work(number: int) -> None:
-        for turn in range(5):
-            done.append(runtime.run(f"{bundle.id}-{number}-{turn}", folder))
+    def work() -> None:
+        for _ in range(5):
+            done.append(rt.run(folder).exit_status)
 
     spinner = threading.Thread(target=busy)
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    workers = [threading.Thread(target=work) for _ in range(3)]
     for thread in (spinner, *workers):
         thread.start()
     for thread in workers:
@@ -83,20 +333,3 @@ def test_threads(runtime: ocirun.Runtime, bundle: Bundle) -> None:
     stop.set()
     spinner.join()
     assert done == [0] * 15
-
-
-def test_pidfd_socket(runtime: ocirun.Runtime, bundle: Bundle) -> None:
-    """The caller gets a pidfd of init, as runc's --pidfd-socket gives it."""
-    path = str(bundle.path / "pidfd")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path)
-        server.listen(1)
-        folder = str(bundle.args("/bin/sleep", "100").write())
-        container = runtime.create(bundle.id, folder, pidfd_socket=path)
-        connection, _ = server.accept()
-        with connection:
-            _, descriptors, _, _ = socket.recv_fds(connection, 16, 1)
-    words = Path(f"/proc/self/fdinfo/{descriptors[0]}").read_text().split()
-    assert int(words[words.index("Pid:") + 1]) == container.state()["pid"]
-    os.close(descriptors[0])
-    container.delete(force=True)

@@ -1,0 +1,198 @@
+"""The library on asyncio: the same operations, awaited.
+
+What takes system calls of a millisecond runs in threads; what waits (for the end
+of a container, for its output) waits in the event loop, on descriptors, and costs
+no thread however many containers there are.
+"""
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+from ocirun.library.completed import CompletedContainer, Usage
+from ocirun.library.executor import RemoteProcess
+from ocirun.library.runtime import Bundle, Container, ContainerInfo, Runtime, Turn, late
+from ocirun.library.streams import Conversation, Stream
+from ocirun.runtime.run import exit_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+
+class AsyncContainer:
+    """A Container whose methods are awaited. `container` is the one behind it."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.id = container.id
+
+    async def start(self) -> None:
+        """Execute the container's command (runtime.md, "start")."""
+        await asyncio.to_thread(self.container.start)
+
+    async def state(self) -> dict[str, Any]:
+        """The state of the container (runtime.md, "Query State")."""
+        return await asyncio.to_thread(self.container.state)
+
+    async def kill(self, signal: str | int = "TERM", all: bool = False) -> None:
+        """Send a signal to init, or with `all` to every process (runtime.md, "kill")."""
+        await asyncio.to_thread(self.container.kill, signal, all)
+
+    async def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until the container has ended: `Container.wait`."""
+        process = self.container.process
+        if process is None:
+            return await asyncio.to_thread(self.container.wait, timeout)
+        if not await _ended(process, timeout):
+            raise late(self.id, timeout)
+        end = process.ended()
+        return None if end is None or end.status is None else exit_status(end.status)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used, once it has ended."""
+        return self.container.usage
+
+    async def delete(self, force: bool = False) -> None:
+        """Delete the container; with `force` in any state (runtime.md, "delete")."""
+        await asyncio.to_thread(self.container.delete, force)
+
+
+class AsyncRuntime:
+    """A Runtime whose methods are awaited. It takes the same arguments.
+
+    Example:
+        async with ocirun.AsyncRuntime() as rt:
+            done = await rt.run("bundles/hello", capture_output=True)
+    """
+
+    def __init__(
+        self,
+        root: "str | os.PathLike[str]" = "",
+        *,
+        systemd_cgroup: bool = False,
+        cgroup_manager: str = "cgroupfs",
+        debug: "Callable[[str], None] | None" = None,
+    ) -> None:
+        self._runtime = Runtime(
+            root, systemd_cgroup=systemd_cgroup, cgroup_manager=cgroup_manager, debug=debug
+        )
+
+    async def __aenter__(self) -> "Self":
+        await asyncio.to_thread(self._runtime.__enter__)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: "TracebackType | None",
+    ) -> None:
+        await asyncio.to_thread(self._runtime.close)
+
+    @property
+    def root(self) -> str:
+        """The directory that holds the containers' state."""
+        return self._runtime.root
+
+    async def create(self, id: str, bundle: Bundle, **options: Any) -> AsyncContainer:
+        """Create a container that waits for `start`: `Runtime.create`."""
+        container = await asyncio.to_thread(self._runtime.create, id, bundle, **options)
+        return AsyncContainer(container)
+
+    async def run(
+        self,
+        bundle: Bundle,
+        *,
+        id: str | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        input: bytes | str | None = None,
+        capture_output: bool = False,
+        text: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> CompletedContainer:
+        """Run a container to its end and delete it: `Runtime.run`.
+
+        If the task is cancelled, the container is killed and deleted.
+        """
+        turn = Turn(self._runtime, bundle, id, stdin, stdout, stderr, input, capture_output, text)
+        beginning = asyncio.ensure_future(asyncio.to_thread(turn.begin))
+        try:
+            await asyncio.shield(beginning)
+            if not await _hold(turn.talk, timeout):
+                raise turn.timed_out(timeout)
+            done = await asyncio.to_thread(turn.finish)
+        finally:
+            if not beginning.done():  # cancelled: the thread cannot be
+                await asyncio.wait([beginning])
+            await asyncio.to_thread(turn.__exit__, None, None, None)
+        if check:
+            done.check()
+        return done
+
+    async def get(self, id: str) -> AsyncContainer:
+        """A container by its id: `Runtime.get`."""
+        return AsyncContainer(self._runtime.get(id))
+
+    async def list(self) -> list[ContainerInfo]:
+        """All containers, sorted by id: `Runtime.list`."""
+        return await asyncio.to_thread(self._runtime.list)
+
+    async def delete(self, id: str, *, force: bool = False) -> None:
+        """Delete a container: `Runtime.delete`."""
+        await asyncio.to_thread(self._runtime.delete, id, force=force)
+
+
+async def _ended(process: RemoteProcess, timeout: float | None) -> bool:
+    """Wait in the loop until a process has ended; False if `timeout` seconds were not enough."""
+    try:
+        async with asyncio.timeout(timeout):
+            while process.ended() is None:
+                await _until_readable(process.awaited())
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _until_readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    loop.add_reader(fd, event.set)
+    try:
+        await event.wait()
+    finally:
+        loop.remove_reader(fd)
+
+
+async def _hold(talk: Conversation, timeout: float | None) -> bool:
+    """`Conversation.hold` in the loop."""
+    loop = asyncio.get_running_loop()
+    readers = talk.readers()
+    writer = talk.writer()
+
+    def read(fd: int, number: int) -> None:
+        talk.read(number)
+        if fd not in talk.readers():
+            loop.remove_reader(fd)
+
+    def write() -> None:
+        talk.write()
+        if talk.writer() < 0:
+            loop.remove_writer(writer)
+
+    for fd, number in readers.items():
+        loop.add_reader(fd, read, fd, number)
+    if writer >= 0:
+        loop.add_writer(writer, write)
+    try:
+        return await _ended(talk.process, timeout)
+    finally:
+        for fd in talk.readers():
+            loop.remove_reader(fd)
+        if talk.writer() >= 0:
+            loop.remove_writer(writer)

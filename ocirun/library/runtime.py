@@ -1,0 +1,460 @@
+"""Runtime and Container: containers from Python, through a warm executor."""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+from ocirun.errors import ContainerTimeout, UsageError
+from ocirun.library.completed import CompletedContainer, Usage, usage_of
+from ocirun.library.executor import End, Executor, RemoteProcess
+from ocirun.library.streams import PIPE, Conversation, Stream, Streams
+from ocirun.runtime.create import Created, Request, create
+from ocirun.runtime.delete import delete
+from ocirun.runtime.kill import kill
+from ocirun.runtime.run import clear_away, exit_status, poststart
+from ocirun.runtime.settings import Settings
+from ocirun.runtime.start import start
+from ocirun.runtime.state import state, states
+from ocirun.state.store import check_id
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from ocirun.library.spec import Spec
+
+Bundle: TypeAlias = "str | os.PathLike[str] | Spec | Mapping[str, Any]"
+
+
+class ContainerInfo:
+    """What `Runtime.list` shows of a container.
+
+    Attributes:
+        id, bundle, created, owner: text; empty if the record cannot be read.
+        pid: of init, 0 if it does not run.
+        status: creating, created, running, stopped or unknown.
+        annotations: of config.json.
+        state: the whole state, as `Container.state` returns it.
+    """
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+        self.id: str = state["id"]
+        self.pid: int = state["pid"]
+        self.status: str = state["status"]
+        self.bundle: str = state["bundle"]
+        self.created: str = state["created"]
+        self.owner: str = state["owner"]
+        self.annotations: dict[str, str] = state.get("annotations", {})
+
+    def __repr__(self) -> str:
+        return f"ContainerInfo(id={self.id!r}, status={self.status!r}, pid={self.pid})"
+
+
+class Container:
+    """One container.
+
+    Attributes:
+        id: its id.
+        stdin, stdout, stderr: our ends of its pipes, where PIPE was asked for; else None.
+        process: its init, if this Runtime has made it.
+    """
+
+    def __init__(self, settings: Settings, container_id: str) -> None:
+        self._settings = settings
+        self.id = container_id
+        self.stdin: IO[Any] | None = None
+        self.stdout: IO[Any] | None = None
+        self.stderr: IO[Any] | None = None
+        self.process: RemoteProcess | None = None
+
+    def __repr__(self) -> str:
+        return f"Container({self.id!r})"
+
+    def start(self) -> None:
+        """Execute the container's command (runtime.md, "start").
+
+        Raises NotFound, WrongStatus, CommandNotFound, HookFailed.
+        """
+        start(self._settings, self.id)
+
+    def state(self) -> dict[str, Any]:
+        """The state of the container (runtime.md, "Query State"). Raises NotFound."""
+        return state(self._settings, self.id)
+
+    @property
+    def pid(self) -> int:
+        """The process id of init in the caller's pid namespace; 0 once it has ended."""
+        pid: int = self.state()["pid"]
+        return pid
+
+    def kill(self, signal: str | int = "TERM", all: bool = False) -> None:
+        """Send a signal to init, or with `all` to every process (runtime.md, "kill").
+
+        Raises NotFound, WrongStatus, UsageError.
+        """
+        kill(self._settings, self.id, signal, all)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until the container has ended, and return its exit status (128 + n for signal n).
+
+        Only who has made a container can learn its exit status: for another's
+        (`Runtime.get`) it is None. Raises ContainerTimeout after `timeout` seconds.
+        """
+        if self.process is not None:
+            end = self.process.wait(timeout)
+            if end is None:
+                raise late(self.id, timeout)
+            return None if end.status is None else exit_status(end.status)
+        _wait_for_other(self, timeout)
+        return None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has used, once it has ended; None before, and of another's container."""
+        end = self.process.ended() if self.process is not None else None
+        return usage_of(end) if end is not None else None
+
+    def delete(self, force: bool = False) -> None:
+        """Delete the container; with `force` in any state (runtime.md, "delete").
+
+        Raises NotFound, WrongStatus.
+        """
+        delete(self._settings, self.id, force)
+        if self.process is not None and self.process.ended() is not None:
+            self.process.close()
+
+
+def late(container_id: str, timeout: float | None) -> ContainerTimeout:
+    """The exception for a container that has not ended in time."""
+    words = f"container {container_id} has not ended within {timeout} seconds"
+    return ContainerTimeout(words, timeout=timeout or 0.0)
+
+
+def _wait_for_other(container: Container, timeout: float | None) -> None:
+    """Wait for an init process that this Runtime has not made."""
+    from ocirun.library.executor import readable
+
+    pid = container.pid
+    if not pid:
+        return
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The pid may be another's by now: what has ended needs no waiting.
+        if container.pid == pid and not readable(pidfd, timeout):
+            raise late(container.id, timeout)
+    finally:
+        os.close(pidfd)
+
+
+class Runtime:
+    """All containers below one root directory, and a warm executor that makes them.
+
+    The executor is a small process, started with the first container; it is what
+    clones init processes, so that neither the size nor the threads nor the signal
+    handling of the caller matter. If it dies it is replaced; containers live on. Methods may be
+    called from several threads. What the executor inherits (limits, cgroup, namespaces) is
+    what the caller had when it was started.
+
+    Args:
+        root: the directory; "" for /run/ocirun, or $XDG_RUNTIME_DIR/ocirun for
+            ordinary users.
+        systemd_cgroup: let systemd make the cgroups (not in this version).
+        cgroup_manager: "cgroupfs", or "disabled" for no cgroups at all.
+        debug: takes a line of debug output.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "",
+        *,
+        systemd_cgroup: bool = False,
+        cgroup_manager: str = "cgroupfs",
+        debug: Callable[[str], None] | None = None,
+    ) -> None:
+        place = os.path.abspath(root) if os.fspath(root) else ""
+        self._settings = Settings(place, systemd_cgroup, cgroup_manager, debug)
+        self._executor = Executor()
+
+    def __enter__(self) -> "Self":
+        self._executor.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: "TracebackType | None",
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the executor. Containers live on; the Runtime can still be used."""
+        self._executor.close()
+
+    @property
+    def root(self) -> str:
+        """The directory that holds the containers' state."""
+        return self._settings.store.root
+
+    def create(
+        self,
+        id: str,
+        bundle: Bundle,
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        text: bool = False,
+        console_socket: str = "",
+        pid_file: str = "",
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+    ) -> Container:
+        """Create a container that waits for `start` (runtime.md, "create").
+
+        Args:
+            id: 1 to 255 characters of A-Z a-z 0-9 _ + - .
+            bundle: directory with config.json, or a Spec, or a config as a dict.
+            stdin, stdout, stderr: as in `subprocess.Popen`.
+            text: the pipes are text files (UTF-8).
+            console_socket: AF_UNIX socket that gets the terminal's master.
+            pid_file: file that gets the pid of init.
+            no_pivot: move the root file system over "/" instead of pivot_root(2).
+            no_new_keyring: keep the executor's session keyring.
+
+        Raises OcirunError: nothing of the container is left then.
+        """
+        request = self._request(id, bundle)
+        request.console_socket = console_socket
+        request.pid_file = pid_file
+        request.no_pivot = no_pivot
+        request.no_new_keyring = no_new_keyring
+        streams = Streams(stdin, stdout, stderr)
+        try:
+            created = self._bear(request, streams)
+            created.folder.close()
+            container = Container(self._settings, id)
+            container.process = _remote(created)
+            container.stdin = streams.file(0, text)
+            container.stdout = streams.file(1, text)
+            container.stderr = streams.file(2, text)
+            return container
+        finally:
+            streams.close()
+
+    def run(
+        self,
+        bundle: Bundle,
+        *,
+        id: str | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        input: bytes | str | None = None,
+        capture_output: bool = False,
+        text: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
+    ) -> CompletedContainer:
+        """Run a container to its end and delete it, as `subprocess.run` does with a process.
+
+        Args:
+            bundle: directory with config.json, or a Spec, or a config as a dict.
+            id: of the container; made up when not given.
+            stdin, stdout, stderr: as in `subprocess.run`.
+            input: what the container reads from stdin.
+            capture_output: catch stdout and stderr.
+            text: `input` and the output are text (UTF-8), not bytes.
+            timeout: seconds; then the container is killed and deleted.
+            check: raise ContainerFailed unless the exit status is 0.
+            no_pivot, no_new_keyring: as in `create`.
+
+        Raises OcirunError; ContainerTimeout, with what was caught so far.
+        """
+        turn = Turn(self, bundle, id, stdin, stdout, stderr, input, capture_output, text)
+        turn.request.no_pivot = no_pivot
+        turn.request.no_new_keyring = no_new_keyring
+        with turn:
+            turn.begin()
+            if not turn.talk.hold(timeout):
+                turn.abort()
+                raise turn.timed_out(timeout)
+            done = turn.finish()
+        if check:
+            done.check()
+        return done
+
+    def get(self, id: str) -> Container:
+        """A container by its id. Its existence is found out by the first method called."""
+        return Container(self._settings, check_id(id))
+
+    def list(self) -> list[ContainerInfo]:
+        """All containers, sorted by id; an unreadable record has the status "unknown"."""
+        return [ContainerInfo(state) for state in states(self._settings)]
+
+    def delete(self, id: str, *, force: bool = False) -> None:
+        """Delete a container; with `force` in any state, and none is no error."""
+        self.get(id).delete(force)
+
+    def _request(self, id: str, bundle: Bundle) -> Request:
+        if isinstance(bundle, (str, os.PathLike)):
+            return Request(id, os.fspath(bundle))
+        from ocirun.library.spec import Spec
+
+        request = Request(id, "")
+        request.spec = (bundle if isinstance(bundle, Spec) else Spec.from_dict(bundle)).to_dict()
+        path = request.spec.get("root", {}).get("path", "")
+        if not path.startswith("/"):
+            raise UsageError(
+                f"root.path {path!r} is relative, and there is no bundle",
+                pointer="/root/path",
+                hint="give an absolute path, or write the spec into a bundle with Spec.save",
+            )
+        return request
+
+    def _bear(self, request: Request, streams: Streams) -> Created:
+        executor = self._executor
+        request.cloner = lambda plan, link, sock, into: executor.clone(
+            plan, link, sock, into, streams.theirs
+        )
+        try:
+            return create(self._settings, request)
+        finally:
+            streams.close_theirs()
+
+
+def _remote(created: Created) -> RemoteProcess:
+    process = created.process
+    assert isinstance(process, RemoteProcess)
+    return process
+
+
+class Turn:
+    """One `run`, in the steps that a thread and a loop have in common."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        bundle: Bundle,
+        id: str | None,
+        stdin: Stream,
+        stdout: Stream,
+        stderr: Stream,
+        given: bytes | str | None,
+        capture_output: bool,
+        text: bool,
+    ) -> None:
+        if given is not None:
+            if stdin is not None:
+                raise ValueError("stdin and input exclude each other")
+            stdin = PIPE
+        if capture_output:
+            if stdout is not None or stderr is not None:
+                raise ValueError("capture_output excludes stdout and stderr")
+            stdout = stderr = PIPE
+        self.runtime = runtime
+        self.text = text
+        self._given = given.encode() if isinstance(given, str) else given
+        self.request = runtime._request(id or made_up(), bundle)
+        self.request.wait = False
+        self.streams = Streams(stdin, stdout, stderr)
+        self.created: Created | None = None
+
+    def __enter__(self) -> "Turn":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            self.abort()
+        finally:
+            self.streams.close()
+
+    def begin(self) -> None:
+        """Make the container; its command runs then."""
+        settings = self.runtime._settings
+        self.created = self.runtime._bear(self.request, self.streams)
+        self.talk = Conversation(_remote(self.created), self.streams, self._given)
+        poststart(settings, self.created)
+
+    def abort(self) -> None:
+        """Kill and delete a container that has not been finished."""
+        if self.created is not None:
+            _remote(self.created).end()
+            self._clear()
+
+    def finish(self) -> CompletedContainer:
+        """Delete the container, which has ended; say how it went."""
+        created = self.created
+        assert created is not None
+        end = _remote(created).ended()
+        assert end is not None
+        oom_killed = _was_oom_killed(created)
+        self._clear()
+        return CompletedContainer(
+            self.request.id,
+            -1 if end.status is None else exit_status(end.status),
+            self.talk.output(1, self.text),
+            self.talk.output(2, self.text),
+            oom_killed,
+            usage_of(end),
+        )
+
+    def _clear(self) -> None:
+        created, self.created = self.created, None
+        assert created is not None
+        try:
+            clear_away(self.runtime._settings, created)
+            if hasattr(self, "talk"):
+                self.talk.drain()
+        finally:
+            created.folder.close()
+            _remote(created).close()
+
+    def timed_out(self, timeout: float | None) -> ContainerTimeout:
+        """The exception for a container that was too slow."""
+        error = late(self.request.id, timeout)
+        error.stdout = self.talk.output(1, self.text)
+        error.stderr = self.talk.output(2, self.text)
+        return error
+
+
+def _was_oom_killed(created: Created) -> bool:
+    paths = created.fields["cgroups"]
+    if not paths:
+        return False
+    from ocirun.cgroups import oom_killed
+
+    return oom_killed(paths)
+
+
+def made_up() -> str:
+    """An id for a container that was given none."""
+    return "run-" + os.urandom(8).hex()
+
+
+_default: Runtime | None = None
+_default_lock = threading.Lock()
+
+
+def default() -> Runtime:
+    """The Runtime behind `ocirun.run`, made when it is first needed."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = Runtime()
+        return _default
+
+
+def run(bundle: Bundle, **options: Any) -> CompletedContainer:
+    """Run a container to its end and delete it: `Runtime.run` with the default root."""
+    return default().run(bundle, **options)
+
+
+__all__ = ["Container", "ContainerInfo", "End", "Runtime", "Turn", "run"]
