@@ -129,6 +129,19 @@ def validate_bundle(bundle: str) -> Report:
     return Report(bundle, path, found)
 
 
+def validate_config(value: object) -> list[Finding]:
+    """Check a config that comes from no file: errors, then warnings, each by pointer.
+
+    The findings have no lines; files are not looked for.
+    """
+    errors, mended = _errors(value)
+    problems = suspicious.check(mended) if isinstance(mended, dict) else ()
+    warnings = [(p, m, "", h) for p, m, h in _unrelated(problems, errors)]
+    found = [_finding("error", violation, None) for violation in errors]
+    found += [_finding("warning", violation, None) for violation in warnings]
+    return sorted(found, key=lambda f: (f.severity, f.pointer))
+
+
 def refusal(value: object, text: str, bundle: str) -> InvalidConfig | None:
     """The error with which create refuses the config `value`; None if it is valid.
 
