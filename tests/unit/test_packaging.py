@@ -39,6 +39,7 @@ def test_the_wheel_has_every_module_and_schema(site: Path) -> None:
 def test_the_wheel_has_an_ordinary_console_script(site: Path) -> None:
     (entry_points,) = site.glob("*.dist-info/entry_points.txt")
     assert "ocirun = ocirun.cli.entry:main" in entry_points.read_text()
+    assert "[pytest11]\nocirun = ocirun.pytest" in entry_points.read_text()
 
 
 @pytest.fixture

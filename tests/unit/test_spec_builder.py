@@ -358,7 +358,7 @@ def test_validate_a_spec_a_dict_and_a_bundle(tmp_path):
         ("warning", "/process/foo"),
     ]
     assert validate({**BASE.to_dict(), "mounts": ()}) == []  # a list, in JSON
-    assert [f.pointer for f in validate({})] == ["/ociVersion", "/root"]
+    assert [f.pointer for f in validate({}) if f.severity == "error"] == ["/ociVersion", "/root"]
     odd.save(tmp_path)
     assert [f.pointer for f in validate(tmp_path)] == ["/process/foo", "/root/path"]
     assert all(f.line for f in validate(str(tmp_path)))
