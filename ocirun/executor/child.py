@@ -34,6 +34,7 @@ from ocirun.linux.mount import (
     DEVPTS_SUPER_MAGIC,
     OPEN_TREE_CLONE,
     filesystem_magic,
+    mount_setattr,
     move_mount,
     open_tree,
 )
@@ -170,12 +171,16 @@ def _report(child: Child, message: bytes) -> None:
         pass
 
 
-def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
-    """Close what is not needed, and make sure that nothing can be imported."""
+def _forget_imports() -> None:
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
     sys.path_importer_cache.clear()
+
+
+def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
+    """Close what is not needed, and make sure that nothing can be imported."""
+    _forget_imports()
     if link.stdio:
         for number, fd in enumerate(link.stdio):
             posix.dup2(fd, number)
@@ -194,11 +199,22 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
 
 
 def prepare(network: bool) -> None:
-    """Do the steps in AHEAD, in an init that waits for its plan. Raises OSError."""
+    """Do the steps in AHEAD, in an init that waits for its plan. Raises OSError.
+
+    And touch the memory that the others will write to: an init's first write to a page
+    that it shares with its parent costs microseconds, and there are hundreds of them.
+    """
     identity.STEPS["undumpable"](None)
     identity.STEPS["session"](None)
     if network:
         identity.STEPS["loopback"](None)
+    _forget_imports()
+    child = Child(Plan("", ""), None, Link())  # type: ignore[arg-type]
+    child.root = filesystem.detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
+    mount_setattr(child.root, 0, 0, 0, True)
+    posix.close(make(child.root, b"/a/b", True))
+    posix.close(find(child.root, b"/a/b"))
+    child.close()
 
 
 def await_parent(child: Child) -> None:

@@ -77,7 +77,11 @@ def overlay(
     child: "Child", mountpoint: bytes, lowers: tuple[bytes, ...], upper: bytes, work: bytes
 ) -> None:
     """Mount an overlay as the root file system, inside the container's own mount namespace."""
+    held: list[int] = []
     if upper == b"tmpfs":
+        # The scratch space may come to lie over the lower layers, which are held before.
+        held = [posix.open(path, _DIRECTORY) for path in lowers]
+        lowers = tuple(b"/proc/self/fd/%d" % fd for fd in held)
         scratch = detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
         target = posix.open(mountpoint, _DIRECTORY)
         move_mount(scratch, target)
@@ -95,6 +99,8 @@ def overlay(
     if upper:
         data += [(b"upperdir", upper), (b"workdir", work)]
     merged = detached(child, b"overlay", b"overlay", 0, (), tuple(data))
+    for fd in held:
+        posix.close(fd)
     target = posix.open(mountpoint, _DIRECTORY)
     move_mount(merged, target)
     posix.close(target)

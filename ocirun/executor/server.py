@@ -18,11 +18,11 @@ container gets besides, the namespaces of a spare, plan or None). "line", "sock"
 of stdio are always there. A plan that is too long for a packet comes as a memory file, "plan".
 Nothing here outlives the caller: at the end of the control socket the executor exits.
 
-While a container runs, the executor makes a spare: an init in new namespaces that
-waits for a plan. The next request with the same namespaces is handed to it, and
-need not wait for the kernel to make them. A spare has the host's mounts of its birth,
-so it is ended when the mount table has changed; and it cannot be born in a v2 cgroup
-that is not there yet, so such requests have no use for one.
+When a container has ended, or nothing has happened for a while, the executor makes a
+spare: an init in new namespaces that waits for a plan. The next request with the same
+namespaces is handed to it, and need not wait for the kernel to make them. A spare has
+the host's mounts of its birth, so it is ended when the mount table has changed; and it
+cannot be born in a v2 cgroup that is not there yet, so such requests have no use for one.
 """
 
 import _signal
@@ -34,6 +34,7 @@ import select
 import sys
 
 from ocirun.executor.child import Link, init, prepare
+from ocirun.executor.hooks import run_hooks
 from ocirun.executor.parent import NotBorn, bear
 from ocirun.executor.protocol import BORN, INTERNAL, failed
 from ocirun.linux.clone import CLONE_NEWNET, clone3
@@ -52,6 +53,7 @@ CONTROL = 3  # number of the control socket in the executor
 MAX_REQUEST = 64 << 10  # bytes of a request in one packet
 _MAX_RIGHTS = 64
 _LAST_FD = 0xFFFFFFFF
+_IDLE = 0.003  # seconds without an event, after which a spare takes no time from a container
 
 
 class Child:
@@ -80,6 +82,8 @@ class Server:
         self.poll.register(control.fileno(), select.EPOLLIN)
         self.children: dict[int, Child] = {}
         self.spare = -1
+        self.last = b""  # plan of the last container: the spare rehearses with it
+        self.wanted = 0  # the namespaces of the spare that should be made
         self.mounts = select.poll()
         # Readable with POLLPRI when the mount table has changed (proc(5), mounts).
         table = posix.open("/proc/self/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
@@ -88,12 +92,16 @@ class Server:
     def serve(self) -> None:
         """Serve until the control socket ends."""
         while True:
-            for fd, _ in self.poll.poll():
+            waits = self.wanted and self.spare < 0
+            events = self.poll.poll(_IDLE if waits else -1)
+            for fd, _ in events:
                 if fd in self.children:
                     self._bury(fd)
                 elif not self._answer():
                     self._discard_spare()
                     return
+            if waits and self.control.fileno() not in [fd for fd, _ in events]:
+                self._make_spare()
 
     def _answer(self) -> bool:
         """Answer one request. False at the end of the socket."""
@@ -102,21 +110,24 @@ class Server:
             return False
         names, _, spaces, _ = facts = marshal.loads(message)  # noqa: S302, from our own parent
         line = _socket.socket(fileno=fds[names.index("line")])
+        self.wanted = spaces or self.wanted
+        self.last = facts[3] or self.last
         try:
-            try:
-                pidfd = self._hand_over(spaces, message, fds)
-                if pidfd < 0:
-                    pidfd = self._clone(facts, fds)
-            finally:
-                for fd in fds:
-                    if fd != line.fileno():
-                        posix.close(fd)
+            if self._fits(spaces):
+                self._hand_over(line, message, fds)
+            else:
+                self._tell_birth(line, self._clone(facts, fds))
         except NotBorn as error:
             _tell(line, error.message)
-            return True
         except OSError as error:
             _tell(line, failed(INTERNAL, error.errno or 0, str(error)))
-            return True
+        finally:
+            for name, fd in zip(names, fds, strict=True):
+                if name != "line":
+                    posix.close(fd)
+        return True
+
+    def _tell_birth(self, line: "_socket.socket", pidfd: int) -> None:
         child = self.children[pidfd]
         child.line = line
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pidfd.to_bytes(4, "little"))
@@ -124,9 +135,6 @@ class Server:
             line.sendmsg([BORN + child.pid.to_bytes(8, "little")], [rights])
         except OSError:  # the owner is gone; the container is not
             pass
-        if spaces and self.spare < 0:
-            self._make_spare(spaces)
-        return True
 
     def _clone(
         self, facts: "tuple[tuple[str, ...], int, int, bytes | None]", fds: list[int]
@@ -146,8 +154,9 @@ class Server:
         self.poll.register(pidfd, select.EPOLLIN)
         return pidfd
 
-    def _make_spare(self, spaces: int) -> None:
+    def _make_spare(self) -> None:
         """Make an init that waits for its plan; without one the next request takes longer."""
+        spaces, self.wanted = self.wanted, 0
         self.mounts.poll(0)  # what has changed before is seen by the clone
         mine, theirs = _socket.socketpair(
             _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
@@ -159,31 +168,35 @@ class Server:
             theirs.close()
             return
         if pid == 0:
-            _be_spare(theirs, bool(spaces & CLONE_NEWNET))
+            _be_spare(theirs, bool(spaces & CLONE_NEWNET), self.last)
         theirs.close()
         child = Child(pid)
         child.sock, child.spaces = mine, spaces
         self.spare = self._adopt(child)
 
-    def _hand_over(self, spaces: int, message: bytes, fds: list[int]) -> int:
-        """Give a request to the spare, if it fits. Returns its pidfd, or -1."""
+    def _fits(self, spaces: int) -> bool:
+        """There is a spare for a request with these namespaces. One that is of no use is ended."""
         if self.spare < 0 or not spaces:
-            return -1
+            return False
+        if self.children[self.spare].spaces == spaces and not self.mounts.poll(0):
+            return True
+        self._discard_spare()
+        return False
+
+    def _hand_over(self, line: "_socket.socket", message: bytes, fds: list[int]) -> None:
+        """Give a request to the spare."""
         child = self.children[self.spare]
-        if child.spaces != spaces or self.mounts.poll(0):
-            self._discard_spare()
-            return -1
         sock, child.sock = child.sock, None
         pidfd, self.spare = self.spare, -1
         assert sock is not None
+        # The owner first: the spare is about to take this processor.
+        self._tell_birth(line, pidfd)
         rights = b"".join(fd.to_bytes(4, "little") for fd in fds)
         try:
             sock.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-        except OSError:  # it has died
-            return -1
-        finally:
-            sock.close()
-        return pidfd
+        except OSError:  # it was killed a moment ago, which the owner learns as of any init
+            pass
+        sock.close()
 
     def _discard_spare(self) -> None:
         if self.spare >= 0:
@@ -239,21 +252,21 @@ def _unpack(facts: "Facts", fds: list[int]) -> "tuple[Plan, Link, _socket.socket
     link.creating = named.get("creating", -1)
     link.created = named.get("created", -1)
     if plan.hooks:
-        from ocirun.executor.hooks import run_hooks
-
         link.run_hooks = run_hooks
     if "listener" in named:
         link.listener = _socket.socket(fileno=named["listener"])
     return plan, link, _socket.socket(fileno=named["sock"]), named.get("into", -1)
 
 
-def _be_spare(sock: "_socket.socket", network: bool) -> "NoReturn":
+def _be_spare(sock: "_socket.socket", network: bool, last: bytes) -> "NoReturn":
     """Wait for a plan, then be its init. Runs in the new process; does not return."""
     try:
         number = sock.fileno()
         close_range(3, number - 1)
         close_range(number + 1, _LAST_FD)
         prepare(network)
+        if last:
+            decode(last)
         message, fds = _receive(sock)
         if message:
             sock.close()

@@ -224,7 +224,7 @@ class Executor:
             if fd >= 0:
                 named[name] = fd
         plain = not (plan.joins or plan.own_time or plan.uid_map or into >= 0)
-        encoded: bytes | None = encode(plan)
+        encoded: bytes | None = plan.encoded or encode(plan)
         spare = -1
         if encoded is not None and len(encoded) > MAX_REQUEST - 1024:
             spare = named["plan"] = posix.memfd_create("plan", posix.MFD_CLOEXEC)

@@ -9,6 +9,7 @@ from ocirun.errors import ContainerTimeout, UsageError
 from ocirun.library.completed import CompletedContainer, Usage, usage_of
 from ocirun.library.executor import End, Executor, RemoteProcess
 from ocirun.library.streams import PIPE, Conversation, Stream, Streams
+from ocirun.runtime.cache import Cache
 from ocirun.runtime.create import Created, Request, create
 from ocirun.runtime.delete import delete
 from ocirun.runtime.kill import kill
@@ -178,6 +179,7 @@ class Runtime:
     ) -> None:
         place = os.path.abspath(root) if os.fspath(root) else ""
         self._settings = Settings(place, systemd_cgroup, cgroup_manager, debug)
+        self._settings.cache = Cache()
         self._executor = Executor()
 
     def __enter__(self) -> "Self":
@@ -195,6 +197,8 @@ class Runtime:
     def close(self) -> None:
         """End the executor. Containers live on; the Runtime can still be used."""
         self._executor.close()
+        if self._settings.cache is not None:
+            self._settings.cache.close()
 
     @property
     def root(self) -> str:

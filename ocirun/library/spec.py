@@ -27,13 +27,6 @@ PERIOD = 100_000
 SHORTEST_QUOTA = 1000
 """The kernel refuses quotas below 1 ms in each period (sched-bwc.rst)."""
 
-OVERLAY_PLACE = "/sys/module"
-"""Where an overlay gets mounted, in the container's mount namespace alone.
-
-A directory that every host has, and that cannot hold the lower layer: that one
-must stay visible.
-"""
-
 
 class Spec:
     """A valid config.json. It does not change: each `with_...` returns another one.
@@ -258,8 +251,8 @@ class Spec:
 
         The root file system becomes the lower layer of an overlay, and is never
         changed; several containers can share it. ocirun's own: the annotations
-        run.ocirun.overlay.lowerdir and .upperdir, in place of root.path, which then
-        is no more than where the overlay gets mounted. The root is made writable.
+        run.ocirun.overlay.lowerdir and .upperdir; the overlay is mounted on root.path, in
+        the container's own mount namespace. The root is made writable.
         A spec that has an overlay already keeps its lower layers.
         """
         config = self.to_dict()
@@ -270,7 +263,6 @@ class Spec:
                 hint = "a colon separates layers; use another path, or a link"
                 raise _refused("/root/path", f"{lower} cannot be a layer of an overlay", hint)
             notes[OVERLAY + "lowerdir"] = lower
-            root["path"] = OVERLAY_PLACE
         notes.pop(OVERLAY + "workdir", None)
         notes[OVERLAY + "upperdir"] = "tmpfs"
         root["readonly"] = False

@@ -81,6 +81,7 @@ class Plan:
         hooks: name of the hook list -> hooks.
         terminal: process.terminal; size: (height, width) or None.
         warnings: what was asked for and cannot be granted, in words.
+        encoded: the plan's bytes (plan.wire), where they are known already.
     """
 
     def __init__(self, container_id: str, bundle: str) -> None:
@@ -103,3 +104,4 @@ class Plan:
         self.terminal = False
         self.size: tuple[int, int] | None = None
         self.warnings: list[str] = []
+        self.encoded: bytes | None = None

@@ -99,8 +99,12 @@ def _create(settings: Settings, request: Request) -> Created:
         bundle = absolute(request.bundle)
     else:
         bundle = f"{absolute(settings.store.root)}/{request.id}"
+    data = b""
     if spec is None:
-        spec = load_config(bundle)
+        if settings.cache is not None:
+            data, spec = settings.cache.load(bundle)
+        else:
+            spec = load_config(bundle)
     if not spec.get("process"):
         raise InvalidConfig("config.json has no process", pointer="", bundle=bundle)
     console = _console_socket(spec, request)
@@ -108,7 +112,7 @@ def _create(settings: Settings, request: Request) -> Created:
     try:
         if not request.bundle:
             folder.write_file(CONFIG, dumps(spec).encode())
-        plan = _plan(settings, request, spec, bundle)
+        plan = _plan(settings, request, spec, bundle, data)
         fields = _fields(request, spec, plan)
         link = _link(request, plan, folder)
         link.preserved = preserved
@@ -194,15 +198,22 @@ def connect(path: str, what: str) -> "_socket.socket":
     return sock
 
 
-def _plan(settings: Settings, request: Request, spec: "dict[str, Any]", bundle: str) -> Plan:
-    plan = compile_plan(
-        spec,
-        settings.host(),
-        request.id,
-        bundle,
-        keyring=not request.no_new_keyring,
-        pivot=not request.no_pivot,
-    )
+def _plan(
+    settings: Settings, request: Request, spec: "dict[str, Any]", bundle: str, data: bytes
+) -> Plan:
+    """The plan; `data` is the config.json that it may be kept by, b"" if there is none."""
+    host = settings.host()
+    keyring, pivot = not request.no_new_keyring, not request.no_pivot
+
+    def make(container_id: str) -> Plan:
+        return compile_plan(spec, host, container_id, bundle, keyring=keyring, pivot=pivot)
+
+    if settings.cache is not None and data:
+        key = (data, bundle, keyring, pivot)
+        plan, encoded = settings.cache.plan(key, request.id, make)
+        plan.encoded = encoded
+    else:
+        plan = make(request.id)
     if plan.terminal and request.foreground:
         _size_terminal(plan)
     for warning in plan.warnings:

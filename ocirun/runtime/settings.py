@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirun.plan.host import Host
+    from ocirun.runtime.cache import Cache
 
 
 class Settings:
@@ -21,6 +22,7 @@ class Settings:
         store: the containers below --root.
         manage_cgroups: False with --cgroup-manager disabled.
         debug: takes a line of debug output, or None.
+        cache: what a library keeps from one container to the next, or None.
     """
 
     def __init__(
@@ -40,9 +42,15 @@ class Settings:
         self.store = Store(root)
         self.manage_cgroups = cgroup_manager != "disabled"
         self.debug = debug
+        self.cache: Cache | None = None
 
     def host(self) -> "Host":
-        """Facts about this machine, read now."""
+        """Facts about this machine, read now, or known to be still the same."""
+        if self.cache is not None:
+            return self.cache.host(self._read_host)
+        return self._read_host()
+
+    def _read_host(self) -> "Host":
         from ocirun.plan.host import Host, capabilities
 
         layout = None

@@ -29,7 +29,7 @@ def load_config(bundle: str) -> "dict[str, Any]":
     """
     data = read_config(bundle)
     value = loads(data, f"{bundle}/{CONFIG}")
-    return _accept(value, data, bundle)
+    return accept(value, data, bundle)
 
 
 def check_spec(value: "dict[str, Any]") -> "dict[str, Any]":
@@ -40,7 +40,7 @@ def check_spec(value: "dict[str, Any]") -> "dict[str, Any]":
     when `value` holds what JSON can't.
     """
     data = dumps(value).encode()
-    return _accept(loads(data), data, "")
+    return accept(loads(data), data, "")
 
 
 def read_config(bundle: str) -> bytes:
@@ -86,7 +86,8 @@ def _hint(bundle: str) -> str:
     return "`ocirun spec` writes a config.json to start from"
 
 
-def _accept(value: object, data: bytes, bundle: str) -> "dict[str, Any]":
+def accept(value: object, data: bytes, bundle: str) -> "dict[str, Any]":
+    """The value, which `data` was parsed into, if it is a valid config. Raises InvalidConfig."""
     config: dict[str, Any] = value  # type: ignore[assignment]
     if not check_config(value) or check(config):
         from ocirun.spec.validate import refusal  # cold: costs jsonschema

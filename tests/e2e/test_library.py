@@ -237,6 +237,17 @@ def test_a_spec_without_a_bundle(rt: ocirun.Runtime, bundle: Bundle) -> None:
     assert not folder.exists()
 
 
+def test_a_throw_away_layer_over_the_root(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    spec = ocirun.Spec.default(rootfs=str(bundle.path / "rootfs"), args=["/bin/sh", "-c", "true"])
+    spec = spec.replace("/linux/cgroupsPath", bundle.config["linux"]["cgroupsPath"]).with_overlay()
+    script = "echo gone > /here; cat /here"
+    done = rt.run(spec.with_args("/bin/sh", "-c", script), capture_output=True, text=True)
+    assert (done.exit_status, done.stdout, done.stderr) == (0, "gone\n", "")
+    done = rt.run(spec.with_args("/bin/sh", "-c", "cat /here"), capture_output=True)
+    assert done.exit_status == 1
+    assert not (bundle.path / "rootfs/here").exists()
+
+
 def test_the_command_line_sees_the_same(
     rt: ocirun.Runtime, bundle: Bundle, runtime: Command
 ) -> None:

@@ -12,7 +12,7 @@ from spec_mutants import unhurried
 
 from ocirun.errors import BundleError, InvalidConfig
 from ocirun.library.check import validate
-from ocirun.library.spec import OVERLAY_PLACE, Spec
+from ocirun.library.spec import Spec
 from ocirun.spec import schema
 from ocirun.spec.default import default_spec
 
@@ -102,8 +102,8 @@ CHANGES = [
     ("no ambient ones", lambda s: s.replace(f"{CAPS}/ambient", ["CAP_KILL"]).with_capabilities("CAP_CHOWN", "CAP_NET_RAW"), TWO | GONE),
     ("rlimit", lambda s: s.with_rlimit("RLIMIT_CORE", 0), {"/process/rlimits/1/type": "RLIMIT_CORE", "/process/rlimits/1/soft": 0, "/process/rlimits/1/hard": 0}),
     ("rlimit replaced", lambda s: s.with_rlimit("RLIMIT_NOFILE", 10, 20), {"/process/rlimits/0/soft": 10, "/process/rlimits/0/hard": 20}),
-    ("overlay", lambda s: s.with_overlay(), {f"{OVERLAY}lowerdir": "/images/busybox", f"{OVERLAY}upperdir": "tmpfs", "/root/path": OVERLAY_PLACE, "/root/readonly": False}),
-    ("overlay twice", lambda s: s.with_overlay().with_overlay(), {f"{OVERLAY}lowerdir": "/images/busybox", f"{OVERLAY}upperdir": "tmpfs", "/root/path": OVERLAY_PLACE, "/root/readonly": False}),
+    ("overlay", lambda s: s.with_overlay(), {f"{OVERLAY}lowerdir": "/images/busybox", f"{OVERLAY}upperdir": "tmpfs", "/root/readonly": False}),
+    ("overlay twice", lambda s: s.with_overlay().with_overlay(), {f"{OVERLAY}lowerdir": "/images/busybox", f"{OVERLAY}upperdir": "tmpfs", "/root/readonly": False}),
     ("annotations", lambda s: s.with_annotations({"a.b/c": "d"}), {"/annotations/a.b/c": "d"}),
     ("annotations stay", lambda s: s.with_annotations({"a": "b"}).with_annotations({"c": ""}), {"/annotations/a": "b", "/annotations/c": ""}),
     ("namespace", lambda s: s.with_namespace("cgroup"), {"/linux/namespaces/5/type": "cgroup"}),
