@@ -290,27 +290,31 @@ def _bear(
 ) -> Birth:
     """Clone init and see it through; keep the record up to date on the way.
 
-    The record is written before anything is made, so that whatever a crash leaves
-    behind can be found and removed; then again with the pid, while init is at work.
-    The name of the socket says that the container is created.
+    The record is written before any cgroup is made, so that whatever a crash leaves
+    behind can be found and removed. Init needs no record to vanish: until it is told to go
+    on, it ends with its parent. The name of the socket says that the container is created.
     """
     paths = fields["cgroups"]
-    # A cgroup that is there already may be another's: until it is known to be free,
-    # `delete --force` after a crash must not touch it.
-    fields["cgroups"] = {key: path for key, path in paths.items() if not _exists(path)}
+    born_inside = "" in paths  # in its v2 cgroup, which is made before it
     try:
-        folder.write(fields)
+        if born_inside:
+            fields["cgroups"] = _unused(paths)
+            folder.write(fields)
         birth = spawn(plan, link)
-        fields["pid"] = birth.pid
         try:
+            fields["pid"] = birth.pid
+            fields["startTime"] = start_time(birth.pid)
+            if not born_inside:
+                fields["cgroups"] = _unused(paths)
             if link.creating >= 0:
                 state_file(fields, "creating", birth.pid, link.creating)
             if link.created >= 0:
                 state_file(fields, "created", birth.pid, link.created)
-            birth.prepare()
-            fields["cgroups"] = paths
-            fields["startTime"] = start_time(birth.pid)
             folder.write(fields)
+            birth.prepare()
+            if fields["cgroups"] != paths:
+                fields["cgroups"] = paths
+                folder.write(fields)
             birth.finish(lambda: _host_hooks(plan, link))
             if link.listener is not None:
                 posix.rename(SOCKET_NEW, SOCKET, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
@@ -330,12 +334,19 @@ def _bear(
                 posix.close(fd)
 
 
-def _exists(path: str) -> bool:
-    try:
-        posix.stat(path)
-    except OSError:
-        return False
-    return True
+def _unused(paths: dict[str, str]) -> dict[str, str]:
+    """The cgroups that are not there yet.
+
+    One that is may be another's: until it is known to be free, `delete --force` after a
+    crash must not touch it.
+    """
+    found = {}
+    for key, path in paths.items():
+        try:
+            posix.stat(path)
+        except OSError:
+            found[key] = path
+    return found
 
 
 def _host_hooks(plan: Plan, link: Link) -> None:
