@@ -1,4 +1,4 @@
-"""The public library: Runtime and Container. The command line is one client of it.
+"""The operations in this very process: what the command line calls.
 
     rt = Runtime(root="/run/ocirun")
     web = rt.create("web", "bundles/web")
@@ -6,7 +6,8 @@
     web.kill("TERM")
     web.delete()
 
-All methods raise `ocirun.OcirunError` or one of its subclasses.
+The public library (`ocirun.library`) has the same operations, through a process
+that is kept warm for them. All methods raise `ocirun.OcirunError` or one of its subclasses.
 """
 
 from ocirun.runtime.settings import Settings
@@ -37,6 +38,9 @@ class ContainerInfo:
         self.created: str = state["created"]
         self.owner: str = state["owner"]
         self.annotations: dict[str, str] = state.get("annotations", {})
+
+    def __repr__(self) -> str:
+        return f"ContainerInfo(id={self.id!r}, status={self.status!r}, pid={self.pid})"
 
 
 class Container:

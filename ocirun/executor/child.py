@@ -38,7 +38,7 @@ from ocirun.linux.mount import (
     move_mount,
     open_tree,
 )
-from ocirun.linux.process import CLOSE_RANGE_CLOEXEC, close_range
+from ocirun.linux.process import CLOSE_RANGE_CLOEXEC, close_range, prlimit
 from ocirun.plan.step import Hook, Plan
 
 TYPE_CHECKING = False
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 _TIOCSPTLCK, _TIOCGPTPEER, _TIOCSWINSZ, _TIOCSCTTY = 0x40045431, 0x5441, 0x5414, 0x540E
 _LAST_FD = 0xFFFFFFFF
+_RLIMIT_NOFILE = 7
 
 
 class Child:
@@ -113,6 +114,7 @@ class Link:
         stdio: descriptors that become 0, 1 and 2; None: those of the parent.
         cloner: clones init elsewhere, in the library's executor; None: here.
         ahead: the steps in AHEAD are done already.
+        files: limits of open files (soft, hard) to go back to; None: those of the parent.
     """
 
     def __init__(self) -> None:
@@ -124,6 +126,7 @@ class Link:
         self.stdio: tuple[int, int, int] | None = None
         self.cloner: Cloner | None = None
         self.ahead = False
+        self.files: tuple[int, int] | None = None
 
 
 class HookError(Exception):
@@ -196,6 +199,8 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
             low = fd + 1
     close_range(low, _LAST_FD)
     posix.umask(0)
+    if link.files:
+        prlimit(_RLIMIT_NOFILE, *link.files)
 
 
 def prepare(network: bool) -> None:

@@ -32,6 +32,7 @@ import marshal
 import posix
 import select
 import sys
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
 from ocirun.executor.child import Link, init, prepare
 from ocirun.executor.hooks import run_hooks
@@ -53,6 +54,7 @@ CONTROL = 3  # number of the control socket in the executor
 MAX_REQUEST = 64 << 10  # bytes of a request in one packet
 _MAX_RIGHTS = 64
 _LAST_FD = 0xFFFFFFFF
+EMFILE = 24
 _IDLE = 0.003  # seconds without an event, after which a spare takes no time from a container
 
 
@@ -81,6 +83,9 @@ class Server:
         self.poll = select.epoll(select.EPOLL_CLOEXEC)
         self.poll.register(control.fileno(), select.EPOLLIN)
         self.children: dict[int, Child] = {}
+        # A container that is held takes two descriptors.
+        self.files = getrlimit(RLIMIT_NOFILE)
+        setrlimit(RLIMIT_NOFILE, (self.files[1], self.files[1]))
         self.spare = -1
         self.last = b""  # plan of the last container: the spare rehearses with it
         self.wanted = 0  # the namespaces of the spare that should be made
@@ -109,6 +114,12 @@ class Server:
         if not message:
             return False
         names, _, spaces, _ = facts = marshal.loads(message)  # noqa: S302, from our own parent
+        if len(fds) < len(names):  # this process may open no more files
+            if fds:
+                _tell(_socket.socket(fileno=fds.pop(0)), failed(INTERNAL, EMFILE, "recvmsg"))
+            for fd in fds:
+                posix.close(fd)
+            return True
         line = _socket.socket(fileno=fds[names.index("line")])
         self.wanted = spaces or self.wanted
         self.last = facts[3] or self.last
@@ -139,7 +150,7 @@ class Server:
     def _clone(
         self, facts: "tuple[tuple[str, ...], int, int, bytes | None]", fds: list[int]
     ) -> int:
-        plan, link, sock, into = _unpack(facts, fds)
+        plan, link, sock, into = _unpack(facts, fds, self.files)
         try:
             return self._adopt(Child(bear(plan, link, sock, into, False)))
         finally:
@@ -168,7 +179,7 @@ class Server:
             theirs.close()
             return
         if pid == 0:
-            _be_spare(theirs, bool(spaces & CLONE_NEWNET), self.last)
+            _be_spare(theirs, bool(spaces & CLONE_NEWNET), self.last, self.files)
         theirs.close()
         child = Child(pid)
         child.sock, child.spaces = mine, spaces
@@ -239,7 +250,9 @@ def _receive(sock: "_socket.socket") -> tuple[bytes, list[int]]:
     return message, fds
 
 
-def _unpack(facts: "Facts", fds: list[int]) -> "tuple[Plan, Link, _socket.socket, int]":
+def _unpack(
+    facts: "Facts", fds: list[int], files: tuple[int, int]
+) -> "tuple[Plan, Link, _socket.socket, int]":
     """What init is made of, from a request."""
     names, preserved, _, encoded = facts
     named = dict(zip(names, fds, strict=True))
@@ -248,6 +261,7 @@ def _unpack(facts: "Facts", fds: list[int]) -> "tuple[Plan, Link, _socket.socket
     plan = decode(encoded)
     link = Link()
     link.preserved = preserved
+    link.files = files
     link.stdio = (named["stdin"], named["stdout"], named["stderr"])
     link.creating = named.get("creating", -1)
     link.created = named.get("created", -1)
@@ -258,7 +272,9 @@ def _unpack(facts: "Facts", fds: list[int]) -> "tuple[Plan, Link, _socket.socket
     return plan, link, _socket.socket(fileno=named["sock"]), named.get("into", -1)
 
 
-def _be_spare(sock: "_socket.socket", network: bool, last: bytes) -> "NoReturn":
+def _be_spare(
+    sock: "_socket.socket", network: bool, last: bytes, files: tuple[int, int]
+) -> "NoReturn":
     """Wait for a plan, then be its init. Runs in the new process; does not return."""
     try:
         number = sock.fileno()
@@ -270,7 +286,7 @@ def _be_spare(sock: "_socket.socket", network: bool, last: bytes) -> "NoReturn":
         message, fds = _receive(sock)
         if message:
             sock.close()
-            plan, link, sock, _ = _unpack(marshal.loads(message), fds)  # noqa: S302
+            plan, link, sock, _ = _unpack(marshal.loads(message), fds, files)  # noqa: S302
             link.ahead = True
             init(plan, sock, link)
     finally:

@@ -7,6 +7,7 @@ never touched.
 """
 
 import _socket
+import errno
 import marshal
 import os
 import posix
@@ -17,7 +18,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from ocirun.errors import ExecutorDied
+from ocirun.errors import ExecutorDied, OcirunError
 from ocirun.executor.child import Link
 from ocirun.executor.parent import NotBorn, Process
 from ocirun.executor.protocol import BORN, MAX_MESSAGE
@@ -267,6 +268,14 @@ class Executor:
                 message, rights, _, _ = line.recvmsg(MAX_MESSAGE, 64, _socket.MSG_CMSG_CLOEXEC)
             except ConnectionResetError:
                 message, rights = b"", []
+            if message[:1] == BORN and not rights:
+                # Init, which nobody tells to go on, ends with our end of its socket.
+                raise OcirunError(
+                    "too many open files: no descriptor is left for the container's init process",
+                    syscall="recvmsg",
+                    errno=errno.EMFILE,
+                    hint="a container that is held takes two descriptors: raise RLIMIT_NOFILE",
+                )
             if message[:1] == BORN:
                 pidfd = int.from_bytes(rights[0][2][:4], "little")
                 return RemoteProcess(int.from_bytes(message[1:9], "little"), pidfd, line)

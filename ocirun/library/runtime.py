@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
+from ocirun.api import ContainerInfo
 from ocirun.errors import ContainerTimeout, UsageError
 from ocirun.library.completed import CompletedContainer, Usage, usage_of
 from ocirun.library.executor import End, Executor, RemoteProcess
@@ -26,31 +27,6 @@ if TYPE_CHECKING:
     from ocirun.library.spec import Spec
 
 Bundle: TypeAlias = "str | os.PathLike[str] | Spec | Mapping[str, Any]"
-
-
-class ContainerInfo:
-    """What `Runtime.list` shows of a container.
-
-    Attributes:
-        id, bundle, created, owner: text; empty if the record cannot be read.
-        pid: of init, 0 if it does not run.
-        status: creating, created, running, stopped or unknown.
-        annotations: of config.json.
-        state: the whole state, as `Container.state` returns it.
-    """
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        self.state = state
-        self.id: str = state["id"]
-        self.pid: int = state["pid"]
-        self.status: str = state["status"]
-        self.bundle: str = state["bundle"]
-        self.created: str = state["created"]
-        self.owner: str = state["owner"]
-        self.annotations: dict[str, str] = state.get("annotations", {})
-
-    def __repr__(self) -> str:
-        return f"ContainerInfo(id={self.id!r}, status={self.status!r}, pid={self.pid})"
 
 
 class Container:

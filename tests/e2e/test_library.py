@@ -1,12 +1,13 @@
 """The public library: the same containers, from Python, without a command."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -344,3 +345,40 @@ def test_threads(rt: ocirun.Runtime, bundle: Bundle) -> None:
     stop.set()
     spinner.join()
     assert done == [0] * 15
+
+
+SCARCE = """
+import resource, sys, ocirun
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+held = []
+with ocirun.Runtime(sys.argv[1]) as rt:
+    done = rt.run(sys.argv[2], stdout=ocirun.PIPE, text=True)
+    print(done.stdout.strip(), end=" ")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+    try:
+        for number in range(40):
+            held.append(rt.create(f"held-{number}", sys.argv[3], stdin=ocirun.DEVNULL))
+    except (OSError, ocirun.OcirunError) as error:
+        print(error.errno, end=" ")
+    names = {info.id for info in rt.list()}
+    print(len(held) > 5, names == {container.id for container in held}, end=" ")
+    for container in held:
+        container.delete(force=True)
+    print(rt.list(), rt.run(sys.argv[2], stdout=ocirun.DEVNULL).exit_status)
+"""
+
+
+def test_when_descriptors_run_out(
+    bundle: Bundle, make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    """A clear error, and nothing half-made; the container sees the caller's limits."""
+    shown = bundle.sh("ulimit -n").set("/process/rlimits", []).write()
+    held = make_bundle().args("/bin/true").drop("/linux/cgroupsPath").write()
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    python = subprocess.run(
+        [sys.executable, "-c", SCARCE, str(tmp_path / "state"), str(shown), str(held)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (python.stdout, python.stderr) == (f"{soft} 24 True True [] 0\n", "")
