@@ -7,7 +7,8 @@ no thread however many containers there are.
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ocirun.library.completed import CompletedContainer, Usage
 from ocirun.library.executor import RemoteProcess
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
+
+T = TypeVar("T")
 
 
 class AsyncContainer:
@@ -98,9 +101,12 @@ class AsyncRuntime:
         return self._runtime.root
 
     async def create(self, id: str, bundle: Bundle, **options: Any) -> AsyncContainer:
-        """Create a container that waits for `start`: `Runtime.create`."""
-        container = await asyncio.to_thread(self._runtime.create, id, bundle, **options)
-        return AsyncContainer(container)
+        """Create a container that waits for `start`: `Runtime.create`.
+
+        If the task is cancelled, the container is deleted again.
+        """
+        make = partial(self._runtime.create, id, bundle, **options)
+        return AsyncContainer(await _whole(make, partial(Container.delete, force=True)))
 
     async def run(
         self,
@@ -115,22 +121,23 @@ class AsyncRuntime:
         text: bool = False,
         timeout: float | None = None,
         check: bool = False,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
     ) -> CompletedContainer:
         """Run a container to its end and delete it: `Runtime.run`.
 
         If the task is cancelled, the container is killed and deleted.
         """
         turn = Turn(self._runtime, bundle, id, stdin, stdout, stderr, input, capture_output, text)
-        beginning = asyncio.ensure_future(asyncio.to_thread(turn.begin))
+        turn.request.no_pivot = no_pivot
+        turn.request.no_new_keyring = no_new_keyring
         try:
-            await asyncio.shield(beginning)
+            await _whole(turn.begin)
             if not await _hold(turn.talk, timeout):
                 raise turn.timed_out(timeout)
-            done = await asyncio.to_thread(turn.finish)
+            done = await _whole(turn.finish)
         finally:
-            if not beginning.done():  # cancelled: the thread cannot be
-                await asyncio.wait([beginning])
-            await asyncio.to_thread(turn.__exit__, None, None, None)
+            await _whole(turn.close)
         if check:
             done.check()
         return done
@@ -160,13 +167,36 @@ async def _ended(process: RemoteProcess, timeout: float | None) -> bool:
 
 
 async def _until_readable(fd: int) -> None:
+    """Wait in the loop, which knows one waiter a descriptor: so each has its own."""
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
-    loop.add_reader(fd, event.set)
+    own = os.dup(fd)
+    loop.add_reader(own, event.set)
     try:
         await event.wait()
     finally:
-        loop.remove_reader(fd)
+        loop.remove_reader(own)
+        os.close(own)
+
+
+async def _whole(work: "Callable[[], T]", undo: "Callable[[T], object] | None" = None) -> "T":
+    """Do something in a thread, to its end: a cancellation, or several, comes through later.
+
+    `undo` takes back what was done for a task that has been cancelled meanwhile.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if undo is not None and task.exception() is None:
+        await _whole(partial(undo, task.result()))
+    task.exception()  # seen: nobody else will ask for it
+    raise cancelled
 
 
 async def _hold(talk: Conversation, timeout: float | None) -> bool:

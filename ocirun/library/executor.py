@@ -60,6 +60,7 @@ class RemoteProcess(Process):
         self.line = line
         self._end: End | None = None
         self._orphaned = False
+        self._lock = threading.Lock()
 
     def ended(self) -> End | None:
         """How it ended, or None while it lives. Does not wait."""
@@ -70,18 +71,26 @@ class RemoteProcess(Process):
         if self._end is None:
             if not readable(self.line.fileno(), timeout):
                 return None
-            try:
-                message = self.line.recv(MAX_MESSAGE)
-            except ConnectionResetError:
-                message = b""
-            if message[:1] == ENDED:
-                self._end = End(*marshal.loads(message[1:]))  # noqa: S302, our own child
-            else:  # the executor has died; the container may well live
-                self._orphaned = True
+            with self._lock:
+                self._hear()
+            if self._end is None:  # the executor has died; the container may well live
                 if not readable(self.pidfd, timeout):
                     return None
                 self._end = End(None)
         return self._end
+
+    def _hear(self) -> None:
+        """Take the executor's last word, which comes once, for all that wait."""
+        if self._end is not None or self._orphaned:
+            return
+        try:
+            message = self.line.recv(MAX_MESSAGE)
+        except ConnectionResetError:
+            message = b""
+        if message[:1] == ENDED:
+            self._end = End(*marshal.loads(message[1:]))  # noqa: S302, our own child
+        else:
+            self._orphaned = True
 
     def awaited(self) -> int:
         """The descriptor to wait for: of the line, or without an executor of the process."""

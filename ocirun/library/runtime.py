@@ -261,12 +261,14 @@ class Runtime:
         turn = Turn(self, bundle, id, stdin, stdout, stderr, input, capture_output, text)
         turn.request.no_pivot = no_pivot
         turn.request.no_new_keyring = no_new_keyring
-        with turn:
+        try:
             turn.begin()
             if not turn.talk.hold(timeout):
                 turn.abort()
                 raise turn.timed_out(timeout)
             done = turn.finish()
+        finally:
+            turn.close()
         if check:
             done.check()
         return done
@@ -347,10 +349,8 @@ class Turn:
         self.streams = Streams(stdin, stdout, stderr)
         self.created: Created | None = None
 
-    def __enter__(self) -> "Turn":
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def close(self) -> None:
+        """Let go of everything; a container that has not been finished is killed and deleted."""
         try:
             self.abort()
         finally:

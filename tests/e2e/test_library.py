@@ -347,6 +347,19 @@ def test_threads(rt: ocirun.Runtime, bundle: Bundle) -> None:
     assert done == [0] * 15
 
 
+def test_threads_that_wait_for_one_container(rt: ocirun.Runtime, bundle: Bundle) -> None:
+    made = rt.create(bundle.id, bundle.sh("sleep 0.2; exit 4").write())
+    made.start()
+    found: list[int | None] = []
+    waits = [threading.Thread(target=lambda: found.append(made.wait(20))) for _ in range(4)]
+    for thread in waits:
+        thread.start()
+    for thread in waits:
+        thread.join()
+    assert found == [4] * 4
+    made.delete()
+
+
 SCARCE = """
 import resource, sys, ocirun
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -382,3 +395,51 @@ def test_when_descriptors_run_out(
         timeout=50,
     )
     assert (python.stdout, python.stderr) == (f"{soft} 24 True True [] 0\n", "")
+
+
+ENDLESS = """
+import itertools, sys, ocirun
+rt = ocirun.Runtime(sys.argv[1])
+print(rt._executor.start() or rt._executor.pid, flush=True)
+for number in itertools.count():
+    rt.create(f"held-{number}", sys.argv[2], stdin=ocirun.DEVNULL, stdout=ocirun.DEVNULL)
+    rt.run(sys.argv[2], stdout=ocirun.DEVNULL)
+"""
+
+
+@pytest.mark.parametrize("milliseconds", [1, 4, 9, 15, 22, 30, 41, 53, 70, 100])
+def test_a_caller_that_is_killed(bundle: Bundle, tmp_path: Path, milliseconds: int) -> None:
+    """The executor and its spare go too; what is left of containers can be deleted."""
+    folder = bundle.args("/bin/true").drop("/linux/cgroupsPath").write()
+    state = str(tmp_path / "state")
+    python = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, state, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert python.stdout is not None
+    executor = int(python.stdout.readline())
+    children = Path(f"/proc/{executor}/task/{executor}/children")
+    time.sleep(0.05 + milliseconds / 1000)
+    spaces = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+    python.kill()
+    python.wait()
+    python.stdout.close()
+    with ocirun.Runtime(state) as left:
+        for _ in range(500):
+            known = {info.pid for info in left.list()}
+            lost = [pid for pid in spaces if pid not in known and is_there(pid)]
+            if not is_there(executor) and not lost:
+                break
+            time.sleep(0.01)
+        assert not is_there(executor)
+        assert not lost
+        for info in left.list():
+            left.delete(info.id, force=True)
+        assert left.list() == []
+
+
+def is_there(pid: int) -> bool:
+    """A process of that pid is alive."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -315,3 +315,42 @@ def test_a_container_by_its_id(loop: Loop, bundle: Bundle, tmp_path: Path) -> No
         await other.delete()
 
     loop(work)
+
+
+def test_two_tasks_wait_for_one_container(loop: Loop, bundle: Bundle) -> None:
+    async def work(rt: ocirun.AsyncRuntime) -> None:
+        made = await rt.create(bundle.id, bundle.sh("sleep 0.2; exit 4").write())
+        await made.start()
+        waits = [asyncio.create_task(made.wait(timeout=20)) for _ in range(3)]
+        assert await asyncio.gather(*waits) == [4, 4, 4]
+        await made.delete()
+
+    loop(work)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.001, 0.003, 0.006, 0.01, 0.05])
+def test_a_task_that_is_cancelled_twice(loop: Loop, bundle: Bundle, delay: float) -> None:
+    async def work(rt: ocirun.AsyncRuntime) -> None:
+        task = asyncio.create_task(rt.run(bundle.args("/bin/sleep", "100").write()))
+        await asyncio.sleep(delay)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    loop(work)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.001, 0.003])
+def test_a_create_that_is_cancelled(loop: Loop, bundle: Bundle, delay: float) -> None:
+    async def work(rt: ocirun.AsyncRuntime) -> None:
+        task = asyncio.create_task(rt.create(bundle.id, bundle.sleeper().write()))
+        await asyncio.sleep(delay)
+        if task.cancel():  # it may have been quicker
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            await (await task).delete(force=True)
+
+    loop(work)
