@@ -23,9 +23,12 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from phases import of_library
+from phases import table as phase_table
 from rich.console import Console
 from rich.table import Table
 from run import BUILD, PARENT, build, hierarchies, isolate, make_bundle, remove_cgroups
+from svg import draw
 from ways import LIBRARY, Ways, copies, floor, floors, milliseconds
 
 HELD_BY_COMMANDS = 50
@@ -182,8 +185,13 @@ def show_held(console: Console, found: dict[str, dict[str, Any]]) -> None:
     console.print(weight)
 
 
-def save(once: Samples, many: dict[int, Samples], scale: dict[str, dict[str, Any]]) -> None:
-    """Add the figures to those of run.py."""
+def save(
+    once: Samples,
+    many: dict[int, Samples],
+    scale: dict[str, dict[str, Any]],
+    phases: dict[str, float],
+) -> None:
+    """Add the figures to those of run.py, and its phases to the picture."""
     path = BUILD / "bench.json"
     everything = json.loads(path.read_text()) if path.exists() else {}
     typical = {name: median(samples) for name, samples in once.items()}
@@ -197,7 +205,11 @@ def save(once: Samples, many: dict[int, Samples], scale: dict[str, dict[str, Any
         },
         "held": scale,
     }
+    everything.setdefault("phases", {})["the library's run"] = phases
     path.write_text(json.dumps(everything, indent=1) + "\n")
+    contenders = {name: row for name, row in everything.items() if "run" in row}
+    if contenders:
+        (BUILD / "bench.svg").write_text(draw(contenders, everything["phases"]))
 
 
 def prepare(work: Path) -> tuple[Ways, str]:
@@ -231,6 +243,7 @@ def main() -> None:
         try:
             ways, program = prepare(work)
             once = sequential(ways, program, work, options.rounds)
+            phases = of_library(partial(ways.run, LIBRARY, str(work / "once")), options.rounds)
             many = throughput(ways, program, work, max(options.rounds // 3, 2))
             scale = held(ways, work, options.scale)
             ways.close()
@@ -240,7 +253,8 @@ def main() -> None:
     console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
     show(console, once, many)
     show_held(console, scale)
-    save(once, many, scale)
+    console.print(phase_table("where the time of the library's run goes", phases))
+    save(once, many, scale, phases)
     seconds, load = time.monotonic() - began, os.getloadavg()[0]
     print(f"{options.rounds} rounds in {seconds:.0f} s; load of the machine at the end: {load:.1f}")
 

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from phases import Command, table
 from rich.console import Console
 from rich.table import Table
 from svg import draw
@@ -254,12 +255,16 @@ def main() -> None:
         try:
             for number in range(options.rounds + 3):
                 bench.round(number, keep=number >= 3)
+            phases = Command(launcher, Path(work), bench.once).measure(options.rounds // 2)
         finally:
             remove_cgroups()
     found = figures(bench)
     report(bench, found)
-    (BUILD / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
-    options.picture.write_text(draw(found))
+    console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
+    console.print(table("where the time of ocirun run goes", phases))
+    parts = {"ocirun run": phases}
+    (BUILD / "bench.json").write_text(json.dumps({**found, "phases": parts}, indent=1) + "\n")
+    options.picture.write_text(draw(found, parts))
     seconds = time.monotonic() - began
     print(f"{options.rounds} rounds in {seconds:.0f} s; the picture is {options.picture}")
 

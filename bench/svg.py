@@ -6,10 +6,21 @@ COLOURS = {
 }  # fmt: skip
 STEPS = ("create", "start", "state", "kill", "delete")
 LEFT, WIDTH, HEIGHT, GAP = 160, 560, 20, 8
+PHASES = {
+    "interpreter": "#4c78a8", "imports": "#9ecae9", "plan": "#eeca3b", "clone": "#f58518",
+    "record, cgroups": "#54a24b", "init until execve": "#72b7b2",
+    "command and its end": "#b279a2", "cleanup": "#e45756",
+}  # fmt: skip
+COLUMNS = 4  # of a legend
 
 
-def draw(found: dict[str, dict[str, float]]) -> str:
-    """Draw medians in milliseconds: `run` for all, then create to delete for the runtimes."""
+def draw(
+    found: dict[str, dict[str, float]], phases: dict[str, dict[str, float]] | None = None
+) -> str:
+    """Draw medians in milliseconds: `run` for all, then create to delete for the runtimes.
+
+    Beneath: where the time goes, a bar for each of `phases`, on a scale of its own.
+    """
     lines: list[str] = []
     y = 10
     longest = max(max(row["run"], row.get("sum", 0)) for row in found.values())
@@ -27,6 +38,9 @@ def draw(found: dict[str, dict[str, float]]) -> str:
         lines.append(f'<text x="{x + 14}" y="{y + 15}">{step}</text>')
         x += 80
     y += 26
+    for title, parts in (phases or {}).items():
+        y = _heading(lines, y + 10, f"{title}: where the time goes (ms, a scale of its own)")
+        y = _phases(lines, y, [(name, parts[name]) for name in PHASES if name in parts])
     style = "text{font:12px sans-serif;fill:#333}.h{font-weight:bold}"
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 70}" height="{y}">'
@@ -53,3 +67,25 @@ def _bar(lines: list[str], y: int, name: str, parts: list[tuple[str, float]], sc
     total = sum(value for _, value in parts)
     lines.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{total:.1f}</text>')
     return y + HEIGHT + GAP
+
+
+def _phases(lines: list[str], y: int, parts: list[tuple[str, float]]) -> int:
+    """A bar, and its legend with the figures."""
+    total = sum(value for _, value in parts)
+    x, left, width = float(LEFT), 20, (LEFT + WIDTH + 40) // COLUMNS
+    for number, (name, value) in enumerate(parts):
+        wide = value * WIDTH / total
+        text = f"{name} {value:.2f}"
+        lines.append(
+            f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{HEIGHT}" '
+            f'fill="{PHASES[name]}"><title>{text} ms</title></rect>'
+        )
+        x += wide
+        row, column = divmod(number, COLUMNS)
+        at, below = left + column * width, y + HEIGHT + GAP + 18 * row
+        lines.append(
+            f'<rect x="{at}" y="{below}" width="10" height="10" fill="{PHASES[name]}"/>'
+            f'<text x="{at + 14}" y="{below + 9}">{text}</text>'
+        )
+    lines.append(f'<text x="{x + 6:.1f}" y="{y + 15}">{total:.1f}</text>')
+    return y + HEIGHT + GAP + 18 * -(-len(parts) // COLUMNS) + GAP
