@@ -98,7 +98,7 @@ class Child:
 
     def close(self) -> None:
         """Let go of everything in the container's file system."""
-        for fd in (self.root, self.empty, self.proc, self._parent[1]):
+        for fd in (self.root, self.empty, self.proc, self._parent[1], *self.link.ready.values()):
             if fd >= 0:
                 posix.close(fd)
 
@@ -114,6 +114,7 @@ class Link:
         stdio: descriptors that become 0, 1 and 2; None: those of the parent.
         cloner: clones init elsewhere, in the library's executor; None: here.
         ahead: the steps in AHEAD are done already.
+        ready: file systems that are made already, by the arguments of `filesystem.detached`.
         files: limits of open files (soft, hard) to go back to; None: those of the parent.
     """
 
@@ -126,6 +127,7 @@ class Link:
         self.stdio: tuple[int, int, int] | None = None
         self.cloner: Cloner | None = None
         self.ahead = False
+        self.ready: dict[tuple[object, ...], int] = {}
         self.files: tuple[int, int] | None = None
 
 
@@ -187,7 +189,7 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
     if link.stdio:
         for number, fd in enumerate(link.stdio):
             posix.dup2(fd, number)
-    keep = {sock.fileno(), link.creating, link.created, -1}
+    keep = {sock.fileno(), link.creating, link.created, -1, *link.ready.values()}
     if link.listener:
         keep.add(link.listener.fileno())
     keep.discard(-1)
@@ -203,11 +205,13 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
         prlimit(_RLIMIT_NOFILE, *link.files)
 
 
-def prepare(network: bool) -> None:
+def prepare(network: bool, last: Plan) -> dict[tuple[object, ...], int]:
     """Do the steps in AHEAD, in an init that waits for its plan. Raises OSError.
 
-    And touch the memory that the others will write to: an init's first write to a page
-    that it shares with its parent costs microseconds, and there are hundreds of them.
+    And make the file systems of the kernel's own that the last plan had: new ones of this
+    init's namespaces, mounted nowhere. That touches the memory that other steps will write to as
+    well: an init's first write to a page that it shares with its parent costs microseconds, and
+    there are hundreds of them. Returns what is made (`Link.ready`).
     """
     identity.STEPS["undumpable"](None)
     identity.STEPS["session"](None)
@@ -220,6 +224,13 @@ def prepare(network: bool) -> None:
     posix.close(make(child.root, b"/a/b", True))
     posix.close(find(child.root, b"/a/b"))
     child.close()
+    ready: dict[tuple[object, ...], int] = {}
+    for step in last.child:
+        if step.op == "mount" and step.args[1] in filesystem.PREPARED and not step.args[6]:
+            known = step.args[1:6]
+            if known not in ready:
+                ready[known] = filesystem.detached(child, *known)  # type: ignore[arg-type]
+    return ready
 
 
 def await_parent(child: Child) -> None:

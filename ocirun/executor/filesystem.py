@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from ocirun.executor.child import Child
 
 Data = tuple[tuple[bytes, bytes | None], ...]
+PREPARED = frozenset((b"proc", b"sysfs", b"tmpfs", b"devpts", b"mqueue"))
+"""File systems that hold nothing but the kernel's, and can be made before their container."""
 _DIRECTORY = O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 
 
@@ -164,7 +166,9 @@ def filesystem(
         new = find(child.root, path)
         mount_setattr(new, attrs, 0, 0, False)
     else:
-        new = detached(child, kind, source, attrs, superblock, data)
+        new = child.link.ready.pop((kind, source, attrs, superblock, data), -1)
+        if new < 0:
+            new = detached(child, kind, source, attrs, superblock, data)
         move_mount(new, target)
         posix.close(target)
     if tree[0] or tree[1]:

@@ -55,7 +55,7 @@ MAX_REQUEST = 64 << 10  # bytes of a request in one packet
 _MAX_RIGHTS = 64
 _LAST_FD = 0xFFFFFFFF
 EMFILE = 24
-_IDLE = 0.003  # seconds without an event, after which a spare takes no time from a container
+_IDLE = 0.001  # seconds without an event, after which a spare takes no time from a container
 
 
 class Child:
@@ -280,14 +280,13 @@ def _be_spare(
         number = sock.fileno()
         close_range(3, number - 1)
         close_range(number + 1, _LAST_FD)
-        prepare(network)
-        if last:
-            decode(last)
+        ready = prepare(network, decode(last) if last else Plan("", ""))
         message, fds = _receive(sock)
         if message:
             sock.close()
             plan, link, sock, _ = _unpack(marshal.loads(message), fds, files)  # noqa: S302
             link.ahead = True
+            link.ready = ready
             init(plan, sock, link)
     finally:
         posix._exit(1)
