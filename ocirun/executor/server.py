@@ -189,8 +189,11 @@ class Server:
         """There is a spare for a request with these namespaces. One that is of no use is ended."""
         if self.spare < 0 or not spaces:
             return False
-        if self.children[self.spare].spaces == spaces and not self.mounts.poll(0):
-            return True
+        spare = self.children[self.spare]
+        if spare.spaces == spaces and not self.mounts.poll(0):
+            how = posix.WEXITED | posix.WNOHANG | posix.WNOWAIT
+            if posix.waitid(posix.P_PID, spare.pid, how) is None:  # it lives
+                return True
         self._discard_spare()
         return False
 
@@ -233,6 +236,7 @@ class Server:
 def main() -> "NoReturn":
     """Be the executor."""
     gc.disable()
+    posix.chdir("/")  # the caller's directory can be unmounted
     # Init inherits the memory: nothing of what is here now will be garbage.
     gc.freeze()
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)

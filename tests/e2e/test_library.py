@@ -20,8 +20,38 @@ from ocirun.errors import AlreadyExists, CommandNotFound, NotFound, StepFailed, 
 pytestmark = [pytest.mark.root, pytest.mark.only("ocirun")]
 
 
+UNIFIED = Path("/sys/fs/cgroup/unified")
+
+
 @pytest.fixture
-def rt(tmp_path: Path) -> Iterator[ocirun.Runtime]:
+def v1_only() -> Iterator[None]:
+    """Hides the v2 hierarchy of a hybrid host: only then can init be a spare."""
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        pytest.skip("no cgroup v1 hierarchies on this host: init is always born in its v2 cgroup")
+    if not UNIFIED.is_dir():
+        yield
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "none", UNIFIED], check=True)
+    yield
+    subprocess.run(["umount", UNIFIED], check=True)
+
+
+@pytest.fixture(params=["as it is", "v1"])
+def rt(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ocirun.Runtime]:
+    """A Runtime; once with the host's cgroups as they are, and once with v1 and spares."""
+    if request.param == "v1":
+        request.getfixturevalue("v1_only")
+    yield from opened(tmp_path)
+
+
+@pytest.fixture
+def sparing(v1_only: None, tmp_path: Path) -> Iterator[ocirun.Runtime]:
+    """A Runtime whose executor makes spares."""
+    yield from opened(tmp_path)
+
+
+def opened(tmp_path: Path) -> Iterator[ocirun.Runtime]:
+    """A Runtime that must leave nothing behind."""
     before = len(os.listdir("/proc/self/fd"))
     with ocirun.Runtime(tmp_path / "state") as made:
         yield made
@@ -285,6 +315,59 @@ def test_an_executor_that_dies_during_a_run(rt: ocirun.Runtime, bundle: Bundle) 
     killer.start()
     done = rt.run(bundle.sh("sleep 1; echo end").write(), stdout=ocirun.PIPE)
     assert (done.exit_status, done.stdout) == (-1, b"end\n")
+
+
+def spare_of(rt: ocirun.Runtime) -> int:
+    """The pid of the spare init, once there is one."""
+    path = Path(f"/proc/{rt._executor.pid}/task/{rt._executor.pid}/children")
+    for _ in range(500):
+        if words := path.read_text().split():
+            return int(words[0])
+        time.sleep(0.01)
+    raise AssertionError("no spare was made")
+
+
+def test_the_spare_becomes_the_next_container(sparing: ocirun.Runtime, bundle: Bundle) -> None:
+    folder = bundle.sleeper().write()
+    sparing.run(bundle.args("/bin/true").write())
+    spare = spare_of(sparing)
+    made = sparing.create(bundle.id, bundle.sleeper().write(), stdin=ocirun.DEVNULL)
+    assert made.pid == spare
+    made.delete(force=True)
+    other = bundle.drop_namespace("ipc").write()
+    spare = spare_of(sparing)
+    made = sparing.create(bundle.id, other, stdin=ocirun.DEVNULL)
+    assert made.pid != spare, "it has other namespaces"
+    assert not is_there(spare)
+    made.delete(force=True)
+    assert folder == other
+
+
+def test_the_spare_does_not_hide_new_mounts(sparing: ocirun.Runtime, bundle: Bundle) -> None:
+    """It has the host's mounts of its birth: a change makes it useless."""
+    place = bundle.rootfs / "mnt"
+    folder = bundle.sh("cat /mnt/file").write()
+    assert sparing.run(folder, stderr=ocirun.DEVNULL).exit_status == 1
+    spare_of(sparing)
+    subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+    try:
+        (place / "file").write_text("new")
+        assert sparing.run(folder, stdout=ocirun.PIPE).stdout == b"new"
+        spare_of(sparing)
+    finally:
+        subprocess.run(["umount", place], check=True)
+    assert sparing.run(folder, stderr=ocirun.DEVNULL).exit_status == 1
+
+
+def test_a_spare_that_is_killed(sparing: ocirun.Runtime, bundle: Bundle) -> None:
+    folder = bundle.sh("exit 6").write()
+    sparing.run(folder)
+    for _ in range(3):
+        spare = spare_of(sparing)
+        os.kill(spare, signal.SIGKILL)
+        while is_there(spare):
+            time.sleep(0.001)
+        assert sparing.run(folder).exit_status == 6
 
 
 def test_containers_outlive_the_runtime(rt: ocirun.Runtime, bundle: Bundle) -> None:
