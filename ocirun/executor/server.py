@@ -147,9 +147,7 @@ class Server:
         except OSError:  # the owner is gone; the container is not
             pass
 
-    def _clone(
-        self, facts: "tuple[tuple[str, ...], int, int, bytes | None]", fds: list[int]
-    ) -> int:
+    def _clone(self, facts: "Facts", fds: list[int]) -> int:
         plan, link, sock, into = _unpack(facts, fds, self.files)
         try:
             return self._adopt(Child(bear(plan, link, sock, into, False)))

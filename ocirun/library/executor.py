@@ -69,12 +69,14 @@ class RemoteProcess(Process):
     def wait(self, timeout: float | None = None) -> End | None:
         """Wait for its end, at most `timeout` seconds. None if it lives longer."""
         if self._end is None:
+            limit = None if timeout is None else time.monotonic() + timeout
             if not readable(self.line.fileno(), timeout):
                 return None
             with self._lock:
                 self._hear()
             if self._end is None:  # the executor has died; the container may well live
-                if not readable(self.pidfd, timeout):
+                left = None if limit is None else max(0.0, limit - time.monotonic())
+                if not readable(self.pidfd, left):
                     return None
                 self._end = End(None)
         return self._end
@@ -263,9 +265,17 @@ class Executor:
                 fds = (theirs.fileno(), *named.values())
                 rights = b"".join(fd.to_bytes(4, "little") for fd in fds)
                 control.sendmsg([request], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-            except OSError:
+            except (BrokenPipeError, ConnectionResetError):
                 line.close()
                 continue
+            except OSError as error:  # ETOOMANYREFS, ENOBUFS: the executor is well
+                line.close()
+                raise OcirunError(
+                    "cannot reach the executor process",
+                    syscall="sendmsg",
+                    errno=error.errno or 0,
+                    hint="are descriptors or memory short?",
+                ) from None
             finally:
                 theirs.close()
             return self._answer(line)

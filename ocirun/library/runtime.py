@@ -359,9 +359,10 @@ class Turn:
     def begin(self) -> None:
         """Make the container; its command runs then."""
         settings = self.runtime._settings
-        self.created = self.runtime._bear(self.request, self.streams)
-        self.talk = Conversation(_remote(self.created), self.streams, self._given)
-        poststart(settings, self.created)
+        created = self.runtime._bear(self.request, self.streams)
+        self.talk = Conversation(_remote(created), self.streams, self._given)
+        self.created = created
+        poststart(settings, created)
 
     def abort(self) -> None:
         """Kill and delete a container that has not been finished."""
@@ -391,8 +392,7 @@ class Turn:
         assert created is not None
         try:
             clear_away(self.runtime._settings, created)
-            if hasattr(self, "talk"):
-                self.talk.drain()
+            self.talk.drain()
         finally:
             created.folder.close()
             _remote(created).close()

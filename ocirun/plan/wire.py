@@ -1,4 +1,4 @@
-"""A plan as bytes: to send it to the process that executes it, and to keep it. On the hot path.
+"""A plan as bytes: to send it to the process that executes it, and to keep it.
 
 The form is marshal's, which both ends, the same interpreter, have without an import.
 """
@@ -8,72 +8,47 @@ import marshal
 from ocirun.cgroups import CgroupPlan
 from ocirun.plan.step import Hook, Plan, Step
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PLAIN = (
+    "id", "bundle", "rootfs", "unshare", "own_time", "time_offsets", "uid_map", "gid_map",
+    "candidates", "args", "env", "terminal", "size", "warnings",
+)  # fmt: skip
+"""What is written as it is; the rest consists of steps and hooks."""
+
 
 def encode(plan: Plan) -> bytes:
     """The bytes of a plan.
 
     Raises ValueError if a step holds anything but plain values.
     """
-    cgroup = plan.cgroup
-    score = plan.oom_score_adj
-    return marshal.dumps(
-        (  # type: ignore[arg-type] # `args` are typed as objects
-            plan.id,
-            plan.bundle,
-            plan.rootfs,
-            plan.unshare,
-            plan.own_time,
-            plan.time_offsets,
-            plan.uid_map,
-            plan.gid_map,
-            None if score is None else _facts(score),
-            plan.candidates,
-            plan.args,
-            plan.env,
-            plan.terminal,
-            plan.size,
-            plan.warnings,
-            [_facts(step) for step in plan.joins],
-            [_facts(step) for step in plan.child],
-            None
-            if cgroup is None
-            else (list(map(_facts, cgroup.steps)), list(map(_facts, cgroup.join)), cgroup.paths),
-            {
-                name: [(h.pointer, h.path, h.args, h.env, h.timeout) for h in wanted]
-                for name, wanted in plan.hooks.items()
-                if wanted
-            },
-        )
+    cgroup, score = plan.cgroup, plan.oom_score_adj
+    facts: Any = (
+        [getattr(plan, name) for name in _PLAIN],
+        _steps(() if score is None else (score,)),
+        _steps(plan.joins),
+        _steps(plan.child),
+        cgroup and (_steps(cgroup.steps), _steps(cgroup.join), cgroup.paths),
+        {
+            name: [(h.pointer, h.path, h.args, h.env, h.timeout) for h in wanted]
+            for name, wanted in plan.hooks.items()
+            if wanted
+        },
     )
+    return marshal.dumps(facts)
 
 
 def decode(data: bytes) -> Plan:
     """The plan of these bytes, which `encode` made in a process that is trusted."""
+    plain, score, joins, child, cgroup, hooks = marshal.loads(data)  # noqa: S302
     plan = Plan("", "")
-    (
-        plan.id,
-        plan.bundle,
-        plan.rootfs,
-        plan.unshare,
-        plan.own_time,
-        plan.time_offsets,
-        plan.uid_map,
-        plan.gid_map,
-        score,
-        plan.candidates,
-        plan.args,
-        plan.env,
-        plan.terminal,
-        plan.size,
-        plan.warnings,
-        joins,
-        child,
-        cgroup,
-        hooks,
-    ) = marshal.loads(data)  # noqa: S302, the other end of an own socket
-    plan.oom_score_adj = None if score is None else _step(score)
-    plan.joins = [_step(facts) for facts in joins]
-    plan.child = [_step(facts) for facts in child]
+    for name, value in zip(_PLAIN, plain, strict=True):
+        setattr(plan, name, value)
+    plan.oom_score_adj = _step(score[0]) if score else None
+    plan.joins = list(map(_step, joins))
+    plan.child = list(map(_step, child))
     if cgroup is not None:
         steps, join, paths = cgroup
         plan.cgroup = CgroupPlan(tuple(map(_step, steps)), tuple(map(_step, join)), paths)
@@ -81,8 +56,8 @@ def decode(data: bytes) -> Plan:
     return plan
 
 
-def _facts(step: Step) -> tuple[str, str, tuple[object, ...]]:
-    return step.op, step.pointer, step.args
+def _steps(steps: "tuple[Step, ...] | list[Step]") -> "list[tuple[str, str, tuple[object, ...]]]":
+    return [(step.op, step.pointer, step.args) for step in steps]
 
 
 def _step(facts: tuple[str, str, tuple[object, ...]]) -> Step:

@@ -36,15 +36,19 @@ class Cache:
         self._host: Host | None = None
         self._mounts: select.poll | None = None
         self._table = -1
+        self._owner = 0
 
     def close(self) -> None:
         """Forget everything, and let go of the mount table."""
         with self._lock:
-            if self._table >= 0:
-                posix.close(self._table)
-            self._table, self._mounts, self._host = -1, None, None
+            self._forget_table()
             self._specs.clear()
             self._plans.clear()
+
+    def _forget_table(self) -> None:
+        if self._table >= 0:
+            posix.close(self._table)
+        self._table, self._mounts, self._host = -1, None, None
 
     def load(self, bundle: str) -> "tuple[bytes, dict[str, Any]]":
         """The bytes of a bundle's config.json, and the spec: `spec.load.load_config`.
@@ -61,13 +65,16 @@ class Cache:
     def host(self, read: "Callable[[], Host]") -> "Host":
         """Facts about the machine, read by `read` if mounts have changed since the last time."""
         with self._lock:
+            if self._owner != posix.getpid():
+                # After a fork: the parent shares the open file, and would take its events.
+                self._forget_table()
             if self._mounts is None:
+                self._owner = posix.getpid()
                 self._table = posix.open("/proc/self/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
                 self._mounts = select.poll()
                 # Readable with POLLPRI when the mount table has changed (proc(5), mounts).
                 self._mounts.register(self._table, select.POLLPRI)
             if self._mounts.poll(0) or self._host is None:
-                self._plans.clear()
                 self._host = read()
             return self._host
 
@@ -76,7 +83,8 @@ class Cache:
     ) -> tuple[Plan, bytes | None]:
         """The plan for an id, and its bytes; made by `make` if there is none for the key.
 
-        The key holds all that the plan depends on but the host and the id.
+        The key holds all that the plan depends on but the id; the Host too, so that no
+        plan is found that was compiled with other facts.
         """
         size = len(container_id)
         if size < _SHORTEST:

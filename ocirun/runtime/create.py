@@ -209,7 +209,7 @@ def _plan(
         return compile_plan(spec, host, container_id, bundle, keyring=keyring, pivot=pivot)
 
     if settings.cache is not None and data:
-        key = (data, bundle, keyring, pivot)
+        key = (host, data, bundle, keyring, pivot)
         plan, encoded = settings.cache.plan(key, request.id, make)
         plan.encoded = encoded
     else:

@@ -406,6 +406,14 @@ def test_a_fork_gets_an_executor_of_its_own(rt: ocirun.Runtime, bundle: Bundle) 
     assert rt._executor.pid == mine
 
 
+def test_the_executor_keeps_no_directory_of_the_caller(rt: ocirun.Runtime) -> None:
+    for _ in range(500):
+        if os.readlink(f"/proc/{rt._executor.pid}/cwd") == "/":
+            break
+        time.sleep(0.01)
+    assert os.readlink(f"/proc/{rt._executor.pid}/cwd") == "/"
+
+
 def test_threads(rt: ocirun.Runtime, bundle: Bundle) -> None:
     folder = bundle.drop("/linux/cgroupsPath").args("/bin/true").write()
     done: list[int] = []

@@ -1,6 +1,7 @@
 """Plans that are kept: as bytes, and with another id in them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,19 @@ def test_the_cache_is_bounded() -> None:
     for number in range(200):
         cache.plan((number,), "container-1", lambda name: compiled(name, V1))
     assert len(cache._plans) <= 64
+
+
+def test_a_fork_reads_the_mount_table_for_itself() -> None:
+    """The open file is shared after a fork, and with it what has been seen of its changes."""
+    cache = Cache()
+    host = cache.host(Host)
+    assert cache.host(Host) is host
+    table = cache._table
+    child = os.fork()
+    if child == 0:
+        fresh = cache.host(Host)
+        os._exit(0 if fresh is not host and cache.host(Host) is fresh else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert cache.host(Host) is host
+    assert cache._table == table
+    cache.close()
