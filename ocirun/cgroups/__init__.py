@@ -11,6 +11,8 @@ not belong here: mounting cgroup file systems inside a container (`plan` and
     v1, v2      the files of either version for a wish, pure
     devices     linux.resources.devices -> rules, and their form in v1, pure
     devicebpf   rules -> the eBPF program that v2 needs, pure
+    update      compile_update(): new resources -> steps on cgroups that exist, pure
+    owner       whose the cgroup becomes, pure (loaded if a container can write to it)
     perform     apply(), open_doors(), attach(): the steps done
     tree        processes(), kill(), remove(), freeze(), thaw(), oom_killed()
     words       steps and hints in words, cold
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from ocirun.cgroups.mounts import Layout, layout, mount_facts
     from ocirun.cgroups.perform import Doors, apply, attach, failed_to_join, open_doors, undo
     from ocirun.cgroups.tree import freeze, kill, oom_killed, processes, remove, thaw
+    from ocirun.cgroups.update import compile_update
 
 _MODULES = {
     "CgroupPlan": "compile",
     "compile_cgroup": "compile",
     "compile_devices": "devices",
+    "compile_update": "update",
     "joining": "compile",
     "Layout": "mounts",
     "layout": "mounts",
@@ -56,6 +60,7 @@ __all__ = [
     "attach",
     "compile_cgroup",
     "compile_devices",
+    "compile_update",
     "failed_to_join",
     "freeze",
     "joining",

@@ -10,6 +10,7 @@ their arguments:
     cgroup-write           file, value[, file and value for a kernel without the first]
     cgroup-check-usage     file, bytes
     cgroup-devices-bpf     directory, rules (v2)
+    cgroup-chown           directory, user id (v2)
     cgroup-join            directory, 1 or 2 (the version)
 """
 
@@ -42,7 +43,12 @@ class CgroupPlan:
 
 
 def compile_cgroup(
-    spec: dict[str, object], where: Layout, container_id: str, *, systemd: bool = False
+    spec: dict[str, object],
+    where: Layout,
+    container_id: str,
+    *,
+    systemd: bool = False,
+    euid: int = 0,
 ) -> CgroupPlan:
     """Compile the cgroups of a container (config-linux.md "Control groups").
 
@@ -77,15 +83,20 @@ def compile_cgroup(
     if any(key != "devices" and value for key, value in resources.items()):
         from ocirun.cgroups.resources import compile_resources
 
-        settings, needed = compile_resources(resources, where, paths)
+        settings, needed = compile_resources(
+            resources, where, paths, str(spec.get("ociVersion") or "1.3.0")
+        )
     directories = tuple(dict.fromkeys(paths.values()))
     steps = _enable(where, paths, needed, pointer) if "" in paths else []
     steps += [Step("cgroup-mkdir", pointer, directory) for directory in directories]
     if "cpuset" in paths:
         # A new v1 cpuset is empty, and no process can join it (cpuset(7)).
         steps.append(Step("cgroup-inherit-cpuset", "", paths["cpuset"], where.mounts["cpuset"]))
-    steps += _devices(spec, resources, paths)
-    return CgroupPlan((*steps, *settings), _join(paths, pointer), paths)
+    steps += compile_rules(spec, resources, paths)
+    steps += settings
+    if where.mode == "v2" and euid == 0:
+        steps += _ownership(spec, paths[""])
+    return CgroupPlan(tuple(steps), _join(paths, pointer), paths)
 
 
 def joining(paths: dict[str, str]) -> CgroupPlan:
@@ -142,9 +153,24 @@ def _enable(
     return steps
 
 
-def _devices(
+def _ownership(spec: dict[str, object], directory: str) -> list[Step]:
+    mounts = spec.get("mounts") or ()
+    assert isinstance(mounts, list | tuple)
+    for index, mount in enumerate(mounts):
+        if mount.get("source") != "cgroup" or mount["destination"].rstrip("/") != "/sys/fs/cgroup":
+            continue
+        options = mount.get("options") or ()
+        if "ro" not in options and "rro" not in options:
+            from ocirun.cgroups.owner import ownership
+
+            return ownership(spec, f"/mounts/{index}", directory)
+    return []
+
+
+def compile_rules(
     spec: dict[str, object], resources: dict[str, object], paths: dict[str, str]
 ) -> list[Step]:
+    """The steps for the device rules of a spec, the default ones included."""
     if "devices" in paths:
         return v1_steps(spec, paths["devices"])
     rules = compile_devices(spec)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ocirun.plan.step import Step
 
 _O_PATH = 0o10000000
+_DELEGATED = "/sys/kernel/cgroup/delegate"
+"""Lists the files that a cgroup's owner may have (cgroups(7), "Cgroup delegation")."""
 
 
 def apply(plan: "CgroupPlan") -> list[str]:
@@ -175,7 +177,10 @@ def _enable(
     except CallFailed:
         # All or nothing, says the kernel; so ask for each one.
         pass
+    enabled = read(file).decode().split()  # by somebody with more rights, maybe
     for controller in wanted:
+        if controller in enabled:
+            continue
         try:
             write(file, "+" + controller)
         except CallFailed:
@@ -219,21 +224,50 @@ def _attach_devices(made: list[str], directory: str, rules: "tuple[Rule, ...]") 
 
     cgroup = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     program = -1
+    old: list[int] = []
     try:
-        # All programs of a cgroup must agree, so those of an earlier user must go.
-        old = [] if directory in made else bpf.attached(cgroup, bpf.CGROUP_DEVICE)
+        # All programs of a cgroup must agree, so those of an earlier user must go: one
+        # at a stroke, several after the new one, so that never more is allowed.
+        if directory not in made:
+            for program_id in bpf.attached(cgroup, bpf.CGROUP_DEVICE):
+                old.append(bpf.descriptor_of(program_id))
         program = bpf.load(bpf.PROG_TYPE_CGROUP_DEVICE, device_program(rules))
+        if len(old) == 1 and _replace(cgroup, program, old[0]):
+            return
         bpf.attach(cgroup, program, bpf.CGROUP_DEVICE)
-        for program_id in old:
-            descriptor = bpf.descriptor_of(program_id)
-            try:
-                bpf.detach(cgroup, descriptor, bpf.CGROUP_DEVICE)
-            finally:
-                posix.close(descriptor)
+        for descriptor in old:
+            bpf.detach(cgroup, descriptor, bpf.CGROUP_DEVICE)
     finally:
         posix.close(cgroup)
-        if program >= 0:
-            posix.close(program)  # the cgroup holds it from here on
+        for descriptor in (*old, program):
+            if descriptor >= 0:
+                posix.close(descriptor)  # the cgroup holds the new one from here on
+
+
+def _chown(made: list[str], directory: str, user: int) -> None:
+    try:
+        names = read(_DELEGATED).decode().split()
+    except CallFailed:
+        names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+    posix.chown(directory, user, -1)
+    for name in names:
+        try:
+            posix.chown(f"{directory}/{name}", user, -1)
+        except FileNotFoundError:  # the file of a controller that the cgroup does not have
+            pass
+
+
+def _replace(cgroup: int, program: int, old: int) -> bool:
+    """Replace a cgroup's only device program; False if the kernel does not know how (< 5.6)."""
+    from ocirun.linux import bpf
+
+    try:
+        bpf.replace(cgroup, program, old, bpf.CGROUP_DEVICE)
+        return True
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False
+        raise
 
 
 _OPERATIONS: "dict[str, Callable[..., None]]" = {
@@ -243,6 +277,7 @@ _OPERATIONS: "dict[str, Callable[..., None]]" = {
     "cgroup-write": _write,
     "cgroup-check-usage": _check_usage,
     "cgroup-devices-bpf": _attach_devices,
+    "cgroup-chown": _chown,
 }
 
 

@@ -32,13 +32,16 @@ _SECTIONS = (
 
 
 def compile_resources(
-    resources: Object, where: Layout, paths: dict[str, str]
+    resources: Object, where: Layout, paths: dict[str, str], version: str = "1.3.0"
 ) -> tuple[list[Step], tuple[str, ...]]:
     """(steps, v2 controllers that they need) for linux.resources.
 
-    `paths` holds the container's directory in each hierarchy of `where`.
-    Raises InvalidConfig, Unsupported.
+    `paths` holds the container's directory in each hierarchy of `where`; `version` is
+    the spec's ociVersion. Raises InvalidConfig, Unsupported.
     """
+    if resources.get("pids") == {"limit": 0} and _is_before_1_3(version):
+        # 0 meant "no limit" until runtime-spec 1.3 made it a number like others.
+        resources = {**resources, "pids": {"limit": -1}}
     steps: list[Step] = []
     needed: list[str] = []
     for section, v1_name, v2_name in _SECTIONS:
@@ -62,6 +65,11 @@ def compile_resources(
         if controller != "cgroup":
             needed.append(controller)
     return steps, tuple(dict.fromkeys(needed))
+
+
+def _is_before_1_3(version: str) -> bool:
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) < (1, 3)
 
 
 def _module(name: str) -> "ModuleType":

@@ -13,12 +13,16 @@ from ocirun.cgroups.wishes import (
     check_memory,
     cpuset,
     huge_pages,
+    idle_after,
+    idle_before,
     lines,
     pids,
     rdma,
 )
 
 __all__ = ["blkio", "cpu", "cpuset", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"]
+
+_MEMSW = "memory.memsw.limit_in_bytes"
 
 
 def memory(asked: Object) -> list[Wish]:
@@ -28,11 +32,13 @@ def memory(asked: Object) -> list[Wish]:
     if limit and swap:
         # The kernel keeps limit <= memory+swap at every moment. With the latter
         # lifted first, the two can follow in any state of the cgroup.
-        wishes.append(("/memory/swap", "memory.memsw.limit_in_bytes", "-1"))
+        wishes.append(("/memory/swap", _MEMSW, "-1"))
+    elif limit < 0:  # "all unlimited", as in runc; without swap accounting there is one file
+        wishes.append(("/memory/limit", _MEMSW, "-1", "memory.limit_in_bytes", "-1"))
     if limit:
         wishes.append(("/memory/limit", "memory.limit_in_bytes", str(limit)))
     if swap and (swap > 0 or not limit):
-        wishes.append(("/memory/swap", "memory.memsw.limit_in_bytes", str(swap)))
+        wishes.append(("/memory/swap", _MEMSW, str(swap)))
     for name, file in (
         ("reservation", "memory.soft_limit_in_bytes"),
         ("kernel", "memory.kmem.limit_in_bytes"),
@@ -44,8 +50,9 @@ def memory(asked: Object) -> list[Wish]:
     swappiness = asked.get("swappiness")
     if swappiness is not None:
         wishes.append(("/memory/swappiness", "memory.swappiness", str(swappiness)))
-    if asked.get("disableOOMKiller"):
-        wishes.append(("/memory/disableOOMKiller", "memory.oom_control", "1"))
+    disabled = asked.get("disableOOMKiller")
+    if disabled is not None:  # false as well: a new cgroup has what its parent has
+        wishes.append(("/memory/disableOOMKiller", "memory.oom_control", str(int(bool(disabled)))))
     hierarchy = asked.get("useHierarchy")
     if hierarchy is not None:
         value = int(bool(hierarchy))
@@ -54,22 +61,30 @@ def memory(asked: Object) -> list[Wish]:
 
 
 def cpu(asked: Object) -> list[Wish]:
-    """cpu.*: times in microseconds. The period comes before the quota that refers to it."""
-    wishes: list[Wish] = []
+    """cpu.*: times in microseconds.
+
+    Period and burst are compared with the quota at every moment. With the quota
+    lifted first, all three can follow in any state of the cgroup.
+    """
+    quota, period = amount(asked, "quota"), amount(asked, "period")
+    wishes = idle_before(asked)
+    if amount(asked, "shares"):
+        wishes.append(("/cpu/shares", "cpu.shares", str(asked["shares"])))
+    if quota > 0 and (period or asked.get("burst") is not None):
+        wishes.append(("/cpu/quota", "cpu.cfs_quota_us", "-1"))
+    if period:
+        wishes.append(("/cpu/period", "cpu.cfs_period_us", str(period)))
+    if asked.get("burst") is not None:
+        wishes.append(("/cpu/burst", "cpu.cfs_burst_us", str(asked["burst"])))
+    if quota:
+        wishes.append(("/cpu/quota", "cpu.cfs_quota_us", str(quota)))
     for name, file in (
-        ("shares", "cpu.shares"),
-        ("period", "cpu.cfs_period_us"),
-        ("quota", "cpu.cfs_quota_us"),
         ("realtimePeriod", "cpu.rt_period_us"),
         ("realtimeRuntime", "cpu.rt_runtime_us"),
     ):
-        value = amount(asked, name)
-        if value:
-            wishes.append((f"/cpu/{name}", file, str(value)))
-    for name, file in (("burst", "cpu.cfs_burst_us"), ("idle", "cpu.idle")):
-        if asked.get(name) is not None:
+        if amount(asked, name):
             wishes.append((f"/cpu/{name}", file, str(asked[name])))
-    return wishes
+    return wishes + idle_after(asked)
 
 
 def hugetlb(asked: list[Object]) -> list[Wish]:

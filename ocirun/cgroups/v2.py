@@ -12,6 +12,8 @@ from ocirun.cgroups.wishes import (
     check_memory,
     cpuset,
     huge_pages,
+    idle_after,
+    idle_before,
     lines,
     pids,
     rdma,
@@ -46,10 +48,13 @@ def memory(asked: Object) -> list[Wish]:
         )
     if swap > 0:
         wishes.append(("/memory/swap", "memory.swap.max", str(swap - limit)))
+    elif swap < 0 and limit:
+        # Without swap accounting there is no such file, and nothing to lift.
+        wishes.append(("/memory/swap", "memory.swap.max", "max", "memory.max", _maximum(limit)))
     elif swap < 0:
         wishes.append(("/memory/swap", "memory.swap.max", "max"))
     elif limit < 0:  # "all unlimited", as in v1, where the one limit includes the other
-        wishes.append(("/memory/limit", "memory.swap.max", "max"))
+        wishes.append(("/memory/limit", "memory.swap.max", "max", "memory.max", "max"))
     if limit:
         wishes.append(("/memory/limit", "memory.max", _maximum(limit)))
     reservation = amount(asked, "reservation")
@@ -63,18 +68,19 @@ def cpu(asked: Object) -> list[Wish]:
     for name in ("realtimeRuntime", "realtimePeriod"):
         if asked.get(name):
             raise _v1_only(f"/cpu/{name}")
-    wishes: list[Wish] = []
+    wishes = idle_before(asked)
     shares = amount(asked, "shares")
     if shares:
         wishes.append(("/cpu/shares", "cpu.weight", str(weight_of(shares))))
     quota, period = amount(asked, "quota"), amount(asked, "period")
+    if asked.get("burst") is not None:
+        if quota > 0:  # a burst may not be above the quota: lift that first, as in v1
+            wishes.append(("/cpu/quota", "cpu.max", "max"))
+        wishes.append(("/cpu/burst", "cpu.max.burst", str(asked["burst"])))
     if quota or period:
         value = f"{quota if quota > 0 else 'max'} {period or _DEFAULT_PERIOD}"
         wishes.append(("/cpu/quota" if quota else "/cpu/period", "cpu.max", value))
-    for name, file in (("burst", "cpu.max.burst"), ("idle", "cpu.idle")):
-        if asked.get(name) is not None:
-            wishes.append((f"/cpu/{name}", file, str(asked[name])))
-    return wishes
+    return wishes + idle_after(asked)
 
 
 def hugetlb(asked: list[Object]) -> list[Wish]:
@@ -105,7 +111,8 @@ def io(asked: Object) -> list[Wish]:
         ("throttleWriteIOPSDevice", "wiops"),
     ):
         for i, device in enumerate(lines(asked, name)):
-            line = f"{device['major']}:{device['minor']} {key}={device['rate']}"
+            # 0 takes a limit away in v1, and is no value in v2.
+            line = f"{device['major']}:{device['minor']} {key}={device['rate'] or 'max'}"
             wishes.append((f"/blockIO/{name}/{i}", "io.max", line))
     return wishes
 

@@ -46,12 +46,27 @@ def cpuset(asked: Object) -> list[Wish]:
 
 
 def pids(asked: Object) -> list[Wish]:
-    """pids.max; a limit of 0 or less is none."""
+    """pids.max; a limit below 0 is none.
+
+    0 allows no process but init, as 1 does: it is written as 1, because a process
+    cannot be born in a v2 cgroup with 0 (runc 1.4 does it for systemd's sake).
+    """
     limit = asked.get("limit")
     if limit is None:
         return []
     value = amount(asked, "limit")
-    return [("/pids/limit", "pids.max", str(value) if value > 0 else "max")]
+    return [("/pids/limit", "pids.max", str(max(value, 1)) if value >= 0 else "max")]
+
+
+def idle_before(asked: Object) -> list[Wish]:
+    """cpu.idle = 0, which must come before shares: an idle cgroup cannot have any."""
+    return [("/cpu/idle", "cpu.idle", "0")] if asked.get("idle") == 0 else []
+
+
+def idle_after(asked: Object) -> list[Wish]:
+    """Any other cpu.idle, which must come after shares."""
+    idle = asked.get("idle")
+    return [] if idle in (None, 0) else [("/cpu/idle", "cpu.idle", str(idle))]
 
 
 def huge_pages(asked: list[Object], limit: str) -> list[Wish]:

@@ -56,6 +56,10 @@ def _devices(directory: str, rules: tuple[Rule, ...]) -> str:
     return f"attach a device program to {directory} ({text})"
 
 
+def _chown(directory: str, user: int) -> str:
+    return f"give {directory} to user {user}, with the files that may be delegated"
+
+
 def _join(directory: str, version: int) -> str:
     return f"put the process into {directory}"
 
@@ -67,6 +71,7 @@ _WORDS: "dict[str, Callable[..., str]]" = {
     "cgroup-write": _write,
     "cgroup-check-usage": _check_usage,
     "cgroup-devices-bpf": _devices,
+    "cgroup-chown": _chown,
     "cgroup-join": _join,
 }
 

@@ -11,6 +11,7 @@ from ocirun.linux.ffi import address_of, c_int, c_long, c_void_p, check, syscall
 PROG_TYPE_CGROUP_DEVICE = 15
 CGROUP_DEVICE = 6
 F_ALLOW_MULTI = 2
+F_REPLACE = 4  # Linux 5.6
 
 _PROG_LOAD = 5
 _PROG_ATTACH = 8
@@ -44,6 +45,13 @@ def attach(cgroup: int, program: int, where: int) -> None:
     """Attach a program to a cgroup besides those it has. Raises SyscallError."""
     attributes = _fields((cgroup, 4), (program, 4), (where, 4), (F_ALLOW_MULTI, 4))
     _call(_PROG_ATTACH, attributes, "BPF_PROG_ATTACH, BPF_F_ALLOW_MULTI")
+
+
+def replace(cgroup: int, program: int, old: int, where: int) -> None:
+    """Put a program in the place of another one, in one step. Raises SyscallError."""
+    flags = F_ALLOW_MULTI | F_REPLACE
+    attributes = _fields((cgroup, 4), (program, 4), (where, 4), (flags, 4), (old, 4))
+    _call(_PROG_ATTACH, attributes, "BPF_PROG_ATTACH, BPF_F_ALLOW_MULTI|BPF_F_REPLACE")
 
 
 def detach(cgroup: int, program: int, where: int) -> None:

@@ -63,7 +63,7 @@ def compile_plan(
     spaces = compile_namespaces(plan, spec)
     compile_hooks(plan, spec)
     if host.layout is not None:
-        plan.cgroup = compile_cgroup(spec, host.layout, container_id)
+        plan.cgroup = compile_cgroup(spec, host.layout, container_id, euid=host.euid)
     steps = plan.child
     if spaces.private("user"):
         # Nothing works before the mappings are written and the process is root in there.

@@ -61,6 +61,7 @@ def test_default_path_has_the_id(runtime: Runtime, bundle: Bundle, container: st
     runtime.delete(container, "--force").ok()
 
 
+@pytest.mark.spec("/linux/cgroupsPath")
 def test_nested_path(runtime: Runtime, bundle: Bundle, container: str) -> None:
     bundle.set("/linux/cgroupsPath", f"/ocirun-test/{container}/a/b")
     runtime.create(bundle).ok()
@@ -101,7 +102,10 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("pointer", "value", "controller", "file", "wanted"), LIMITS)
+@pytest.mark.parametrize(
+    ("pointer", "value", "controller", "file", "wanted"),
+    [pytest.param(*row, marks=pytest.mark.spec(f"/linux/resources/{row[0]}")) for row in LIMITS],
+)
 def test_limits(
     runtime: Runtime,
     bundle: Bundle,
@@ -209,6 +213,13 @@ def test_other_devices_may_not_be_opened(
     assert "not permitted" in result.err
 
 
+@pytest.mark.spec(
+    "/linux/resources/devices/*/allow",
+    "/linux/resources/devices/*/type",
+    "/linux/resources/devices/*/major",
+    "/linux/resources/devices/*/minor",
+    "/linux/resources/devices/*/access",
+)
 @pytest.mark.parametrize(
     ("rules", "command", "works"),
     [

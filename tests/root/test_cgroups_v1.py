@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import time
+from pathlib import Path
 
 import pytest
 from cgroup_lab import (
@@ -126,6 +127,9 @@ def test_a_new_cpuset_has_what_its_parent_has(path):
 
 # --- limits
 
+UNLIMITED = "9223372036854771712"
+OOM = "oom_kill_disable {}\nunder_oom 0\noom_kill 0"
+
 
 @pytest.mark.parametrize(
     ("resources", "controller", "expected"),
@@ -156,8 +160,18 @@ def test_a_new_cpuset_has_what_its_parent_has(path):
         ),
         ({"cpu": {"idle": 1}}, "cpu", {"cpu.idle": "1"}),
         ({"cpu": {"cpus": "0", "mems": "0"}}, "cpuset", {"cpuset.cpus": "0", "cpuset.mems": "0"}),
+        ({"cpu": {"idle": 0, "shares": 77}}, "cpu", {"cpu.idle": "0", "cpu.shares": "77"}),
         ({"pids": {"limit": 7}}, "pids", {"pids.max": "7"}),
-        ({"pids": {"limit": 0}}, "pids", {"pids.max": "max"}),
+        ({"pids": {"limit": 0}}, "pids", {"pids.max": "1"}),
+        ({"pids": {"limit": -1}}, "pids", {"pids.max": "max"}),
+        ({"memory": {"limit": -1}}, "memory", {"memory.memsw.limit_in_bytes": UNLIMITED}),
+        (
+            {"memory": {"kernelTCP": 8 << 20, "useHierarchy": True}},
+            "memory",
+            {"memory.kmem.tcp.limit_in_bytes": str(8 << 20), "memory.use_hierarchy": "1"},
+        ),
+        ({"memory": {"disableOOMKiller": True}}, "memory", {"memory.oom_control": OOM.format(1)}),
+        ({"memory": {"disableOOMKiller": False}}, "memory", {"memory.oom_control": OOM.format(0)}),
     ],
 )
 def test_limits_are_set(path, resources, controller, expected):
@@ -166,6 +180,59 @@ def test_limits_are_set(path, resources, controller, expected):
     plan = made(path, resources)
     found = {file: read(f"{plan.paths[controller]}/{file}") for file in expected}
     assert found == expected
+    cgroups.remove(plan.paths)
+
+
+@needs("blkio")
+@pytest.mark.spec(
+    "/linux/resources/blockIO/throttleReadBpsDevice/*/rate",
+    "/linux/resources/blockIO/throttleWriteBpsDevice/*/rate",
+    "/linux/resources/blockIO/throttleReadIOPSDevice/*/rate",
+    "/linux/resources/blockIO/throttleWriteIOPSDevice/*/rate",
+)
+def test_throttling_of_a_block_device(path):
+    disks = [d for d in Path("/sys/block").iterdir() if int(read(d / "size")) > 0]
+    if not disks:
+        pytest.skip("needs a block device")
+    major, minor = map(int, read(disks[0] / "dev").split(":"))
+    names = {"ReadBps": "read_bps", "WriteBps": "write_bps"}
+    names |= {"ReadIOPS": "read_iops", "WriteIOPS": "write_iops"}
+    asked = {
+        f"throttle{name}Device": [{"major": major, "minor": minor, "rate": 1000 + i}]
+        for i, name in enumerate(names)
+    }
+    plan = made(path, {"blockIO": asked})
+    for i, name in enumerate(names.values()):
+        file = f"{plan.paths['blkio']}/blkio.throttle.{name}_device"
+        assert read(file) == f"{major}:{minor} {1000 + i}"
+    cgroups.remove(plan.paths)
+
+
+@needs("cpu", "memory", "pids")
+def test_an_update_can_follow_on_any_limits(path):
+    plan = made(path)
+    cpu = plan.paths["cpu"]
+    for resources in (
+        {"cpu": {"quota": 20000, "period": 100000, "burst": 20000}},
+        {"cpu": {"quota": 5000, "period": 5000, "burst": 1000}},
+        {"cpu": {"quota": 500000, "period": 1000000, "burst": 300000}},
+        {"cpu": {"quota": 5000, "period": 5000, "burst": 1000}},
+    ):
+        cgroups.apply(cgroups.compile_update(resources, WHERE, plan.paths, "1.0.2"))
+        found = [read(f"{cpu}/cpu.cfs_{name}_us") for name in ("quota", "period", "burst")]
+        assert found == [str(value) for value in resources["cpu"].values()]
+    for resources in (
+        {"memory": {"limit": 64 << 20, "swap": 64 << 20}},
+        {"memory": {"limit": 128 << 20, "swap": 256 << 20}},
+        {"memory": {"limit": -1}},
+        {"cpu": {"idle": 1}},
+        {"cpu": {"idle": 0, "shares": 5}, "pids": {"limit": 9}},
+    ):
+        cgroups.apply(cgroups.compile_update(resources, WHERE, plan.paths, "1.0.2"))
+    assert read(f"{plan.paths['memory']}/memory.limit_in_bytes") == UNLIMITED
+    assert read(f"{plan.paths['memory']}/memory.memsw.limit_in_bytes") == UNLIMITED
+    assert read(f"{cpu}/cpu.shares") == "5"
+    assert read(f"{plan.paths['pids']}/pids.max") == "9"
     cgroups.remove(plan.paths)
 
 

@@ -125,17 +125,80 @@ def test_the_device_program_holds(where, path):
 @pytest.mark.skipif(not os.path.exists("/dev/kmsg"), reason="needs /dev/kmsg")
 @viewed
 def test_the_program_of_an_earlier_container_goes(where, path):
-    from ocirun.linux import bpf
-
     plan = made(where, path, {"devices": [DENY]})
     assert open_status(plan, "/dev/kmsg", os.O_RDONLY) == errno.EPERM
     before = len(os.listdir("/proc/self/fd"))
     made(where, path, {"devices": [{"allow": True}]})
     assert open_status(plan, "/dev/kmsg", os.O_RDONLY) == 0
     assert len(os.listdir("/proc/self/fd")) == before
+    assert programs(plan) == 1
+    cgroups.remove(plan.paths)
+
+
+def programs(plan: cgroups.CgroupPlan) -> int:
+    from ocirun.linux import bpf
+
     directory = os.open(plan.paths[""], os.O_RDONLY)
-    assert len(bpf.attached(directory, bpf.CGROUP_DEVICE)) == 1
+    found = len(bpf.attached(directory, bpf.CGROUP_DEVICE))
     os.close(directory)
+    return found
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/kmsg"), reason="needs /dev/kmsg")
+@viewed
+def test_an_update_replaces_the_device_program_in_one_step(where, path):
+    from ocirun.linux import bpf
+
+    plan = made(where, path, {"devices": [DENY, KMSG]})
+    update = cgroups.compile_update({"devices": [DENY]}, where, plan.paths, "1.0.2")
+    bpf.attach = bpf.detach = None  # this process is the test's own: only REPLACE is left
+    cgroups.apply(update)
+    assert open_status(plan, "/dev/kmsg", os.O_RDONLY) == errno.EPERM
+    assert programs(plan) == 1
+    cgroups.remove(plan.paths)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/kmsg"), reason="needs /dev/kmsg")
+@viewed
+def test_device_programs_of_a_kernel_that_cannot_replace(where, path):
+    from ocirun.linux import bpf
+
+    def replace(*_: object) -> None:
+        raise OSError(errno.EINVAL, "")
+
+    plan = made(where, path, {"devices": [DENY, KMSG]})
+    bpf.replace = replace
+    for rules, status in (([DENY], errno.EPERM), ([DENY, KMSG], 0)):
+        cgroups.apply(cgroups.compile_update({"devices": rules}, where, plan.paths, "1.0.2"))
+        assert open_status(plan, "/dev/kmsg", os.O_RDONLY) == status
+        assert programs(plan) == 1
+    cgroups.remove(plan.paths)
+
+
+@viewed
+def test_the_cgroup_is_given_to_the_containers_user(where, path):
+    config = spec(path)
+    config["process"] = {"user": {"uid": 1234}}
+    config["mounts"] = [{"destination": "/sys/fs/cgroup", "source": "cgroup", "options": ["rw"]}]
+    config["linux"]["namespaces"] = [{"type": "cgroup"}]
+    plan = cgroups.compile_cgroup(config, where, "c1")
+    cgroups.apply(plan)
+    directory = plan.paths[""]
+    delegated = read("/sys/kernel/cgroup/delegate").split()
+    owners = {name: os.stat(f"{directory}/{name}").st_uid for name in os.listdir(directory)}
+    wanted = {name: 1234 if name in delegated else 0 for name in owners}
+    assert (os.stat(directory).st_uid, owners) == (1234, wanted)
+
+    def divide() -> None:
+        os.setresuid(1234, 1234, 1234)
+        os.mkdir(f"{directory}/inner")
+        with open(f"{directory}/inner/cgroup.procs", "w") as file:
+            file.write("0")
+        with open(f"{directory}/cgroup.max.depth", "w") as file:  # not among the delegated
+            file.write("3")
+
+    assert status_of(divide, plan) == errno.EACCES
+    assert os.path.isdir(f"{directory}/inner")
     cgroups.remove(plan.paths)
 
 

@@ -1,8 +1,9 @@
 """Tables: (spec, layout) -> steps, paths, or an error that names the property."""
 
 import pytest
+from lib.marks import resources_mark
 
-from ocirun.cgroups import CgroupPlan, compile_cgroup, joining
+from ocirun.cgroups import CgroupPlan, compile_cgroup, compile_update, joining
 from ocirun.cgroups.mounts import Layout
 from ocirun.cgroups.words import describe
 from ocirun.errors import InvalidConfig, Unsupported
@@ -66,6 +67,7 @@ def settings(plan: CgroupPlan) -> list[tuple[object, ...]]:
 # --- where the cgroups are
 
 
+@pytest.mark.spec("/linux/cgroupsPath")
 @pytest.mark.parametrize(
     ("where", "path", "expected"),
     [
@@ -204,7 +206,19 @@ V1_CASES = [
     ({"memory": {}}, []),
     ({"memory": {"limit": 0}}, []),
     ({"memory": {"limit": 1000}}, [("/memory/limit", "memory.limit_in_bytes", "1000")]),
-    ({"memory": {"limit": -1}}, [("/memory/limit", "memory.limit_in_bytes", "-1")]),
+    (
+        {"memory": {"limit": -1}},
+        [
+            (
+                "/memory/limit",
+                "memory.memsw.limit_in_bytes",
+                "-1",
+                "memory.limit_in_bytes",
+                "-1",
+            ),
+            ("/memory/limit", "memory.limit_in_bytes", "-1"),
+        ],
+    ),
     (
         {"memory": MEMORY},
         [
@@ -231,7 +245,10 @@ V1_CASES = [
             ("/memory/disableOOMKiller", "memory.oom_control", "1"),
         ],
     ),
-    ({"memory": {"disableOOMKiller": False, "checkBeforeUpdate": True}}, []),
+    (
+        {"memory": {"disableOOMKiller": False, "checkBeforeUpdate": True}},
+        [("/memory/disableOOMKiller", "memory.oom_control", "0")],
+    ),
     (
         {"memory": {"useHierarchy": True}},
         [("/memory/useHierarchy", "memory.use_hierarchy", "1")],
@@ -252,20 +269,25 @@ V1_CASES = [
         },
         [
             ("/cpu/shares", "cpu.shares", "512"),
+            ("/cpu/quota", "cpu.cfs_quota_us", "-1"),
             ("/cpu/period", "cpu.cfs_period_us", "10000"),
+            ("/cpu/burst", "cpu.cfs_burst_us", "0"),
             ("/cpu/quota", "cpu.cfs_quota_us", "5000"),
             ("/cpu/realtimePeriod", "cpu.rt_period_us", "4"),
             ("/cpu/realtimeRuntime", "cpu.rt_runtime_us", "3"),
-            ("/cpu/burst", "cpu.cfs_burst_us", "0"),
             ("/cpu/idle", "cpu.idle", "1"),
             ("/cpu/cpus", "cpuset.cpus", "0-1"),
             ("/cpu/mems", "cpuset.mems", "0"),
         ],
     ),
     ({"cpu": {"quota": -1}}, [("/cpu/quota", "cpu.cfs_quota_us", "-1")]),
+    (
+        {"cpu": {"idle": 0, "shares": 2}},
+        [("/cpu/idle", "cpu.idle", "0"), ("/cpu/shares", "cpu.shares", "2")],
+    ),
     ({"cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": ""}}, []),
     ({"pids": {"limit": 5}}, [("/pids/limit", "pids.max", "5")]),
-    ({"pids": {"limit": 0}}, [("/pids/limit", "pids.max", "max")]),
+    ({"pids": {"limit": 0}}, [("/pids/limit", "pids.max", "1")]),
     ({"pids": {"limit": -1}}, [("/pids/limit", "pids.max", "max")]),
     ({"pids": {}}, []),
     (
@@ -282,6 +304,8 @@ V1_CASES = [
                 "leafWeight": 50,
                 "weightDevice": [{"major": 8, "minor": 0, "weight": 60, "leafWeight": 70}],
                 "throttleReadBpsDevice": [{"major": 8, "minor": 1, "rate": 5}],
+                "throttleWriteBpsDevice": [{"major": 8, "minor": 1, "rate": 7}],
+                "throttleReadIOPSDevice": [{"major": 8, "minor": 1, "rate": 8}],
                 "throttleWriteIOPSDevice": [{"major": 8, "minor": 2, "rate": 6}],
             }
         },
@@ -303,6 +327,8 @@ V1_CASES = [
                 "8:0 70",
             ),
             ("/blockIO/throttleReadBpsDevice/0", "blkio.throttle.read_bps_device", "8:1 5"),
+            ("/blockIO/throttleWriteBpsDevice/0", "blkio.throttle.write_bps_device", "8:1 7"),
+            ("/blockIO/throttleReadIOPSDevice/0", "blkio.throttle.read_iops_device", "8:1 8"),
             ("/blockIO/throttleWriteIOPSDevice/0", "blkio.throttle.write_iops_device", "8:2 6"),
         ],
     ),
@@ -335,11 +361,17 @@ V2_CASES = [
     ),
     (
         {"memory": {"limit": 1000, "swap": -1}},
-        [("/memory/swap", "memory.swap.max", "max"), ("/memory/limit", "memory.max", "1000")],
+        [
+            ("/memory/swap", "memory.swap.max", "max", "memory.max", "1000"),
+            ("/memory/limit", "memory.max", "1000"),
+        ],
     ),
     (
         {"memory": {"limit": -1}},
-        [("/memory/limit", "memory.swap.max", "max"), ("/memory/limit", "memory.max", "max")],
+        [
+            ("/memory/limit", "memory.swap.max", "max", "memory.max", "max"),
+            ("/memory/limit", "memory.max", "max"),
+        ],
     ),
     ({"memory": {"swap": -1}}, [("/memory/swap", "memory.swap.max", "max")]),
     ({"memory": {"reservation": -1}}, [("/memory/reservation", "memory.low", "max")]),
@@ -367,14 +399,24 @@ V2_CASES = [
     (
         {"cpu": {"quota": 9, "burst": 4, "idle": 1, "cpus": "0", "mems": "0"}},
         [
-            ("/cpu/quota", "cpu.max", "9 100000"),
+            ("/cpu/quota", "cpu.max", "max"),
             ("/cpu/burst", "cpu.max.burst", "4"),
+            ("/cpu/quota", "cpu.max", "9 100000"),
             ("/cpu/idle", "cpu.idle", "1"),
             ("/cpu/cpus", "cpuset.cpus", "0"),
             ("/cpu/mems", "cpuset.mems", "0"),
         ],
     ),
-    ({"pids": {"limit": 0}}, [("/pids/limit", "pids.max", "max")]),
+    ({"pids": {"limit": 0}}, [("/pids/limit", "pids.max", "1")]),
+    ({"pids": {"limit": -1}}, [("/pids/limit", "pids.max", "max")]),
+    (
+        {"cpu": {"idle": 0, "shares": 2}},
+        [("/cpu/idle", "cpu.idle", "0"), ("/cpu/shares", "cpu.weight", "1")],
+    ),
+    (
+        {"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 0}]}},
+        [("/blockIO/throttleReadBpsDevice/0", "io.max", "8:0 rbps=max")],
+    ),
     (
         {"hugepageLimits": [{"pageSize": "2MB", "limit": 9}]},
         huge("0", "2MB", "max", "9"),
@@ -416,7 +458,15 @@ V2_CASES = [
 ]
 
 
-@pytest.mark.parametrize(("resources", "expected"), V1_CASES)
+def marked(cases):
+    """The cases, each with the properties of its resources."""
+    return [
+        pytest.param(*case, marks=resources_mark(next(v for v in case if isinstance(v, dict))))
+        for case in cases
+    ]
+
+
+@pytest.mark.parametrize(("resources", "expected"), marked(V1_CASES))
 def test_limits_on_v1(resources, expected):
     def place(file: str) -> str:
         return f"/{file.partition('.')[0]}/t/c/{file}"
@@ -433,7 +483,7 @@ def test_limits_on_v1(resources, expected):
     ]
 
 
-@pytest.mark.parametrize(("resources", "expected"), V2_CASES)
+@pytest.mark.parametrize(("resources", "expected"), marked(V2_CASES))
 def test_limits_on_v2(resources, expected):
     plan = compiled(resources, v2())
     assert settings(plan) == [
@@ -483,7 +533,7 @@ UNSUPPORTED = [
 ]
 
 
-@pytest.mark.parametrize(("where", "resources", "pointer"), UNSUPPORTED)
+@pytest.mark.parametrize(("where", "resources", "pointer"), marked(UNSUPPORTED))
 def test_what_the_machine_cannot_do_is_never_skipped(where, resources, pointer):
     with pytest.raises(Unsupported) as caught:
         compile_cgroup({"linux": {"resources": resources}}, where, "c1")
@@ -517,3 +567,102 @@ def test_wishes_that_make_no_sense(where, resources, pointer):
 @pytest.mark.parametrize("where", [v2("misc"), v1("memory"), Layout("none", {}, {})])
 def test_no_wish_needs_no_controller(resources, where):
     compile_cgroup({"linux": {"resources": resources}}, where, "c1")
+
+
+@pytest.mark.spec("/linux/resources/pids/limit")
+@pytest.mark.parametrize(
+    ("version", "limit", "value"),
+    [
+        ("1.0.2-dev", 0, "max"),
+        ("1.2.1", 0, "max"),
+        ("1.2.1", 5, "5"),
+        ("1.2.1", -1, "max"),
+        ("1.3.0", 0, "1"),
+        ("1.3.0", -1, "max"),
+        ("2.0.0", 0, "1"),
+    ],
+)
+def test_a_pids_limit_of_0_is_none_before_1_3(version, limit, value):
+    spec = {"ociVersion": version, "linux": {"resources": {"pids": {"limit": limit}}}}
+    assert settings(compile_cgroup(spec, v2(), "c1"))[-1][-1] == value
+
+
+# --- whose the cgroup is
+
+CGROUP_MOUNT = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}
+NEW = [{"type": "cgroup"}, {"type": "user"}]
+
+
+@pytest.mark.parametrize(
+    ("where", "spaces", "options", "user", "owner"),
+    [
+        (v2(), NEW, ["rw"], 0, 100000),
+        (v2(), NEW, [], 7, 100007),
+        (v2(), NEW, ["rw"], 1000, 5000),
+        (v2(), NEW, ["rw"], 999, None),  # not mapped
+        (v2(), [{"type": "cgroup"}], ["rw"], 7, 7),
+        (v2(), [{"type": "cgroup"}], ["rw"], 0, None),  # root's already
+        (v2(), NEW, ["nosuid", "ro"], 0, None),
+        (v2(), NEW, ["rro"], 0, None),
+        (v2(), [{"type": "user"}], ["rw"], 0, None),
+        (v2(), [{"type": "user"}, {"type": "cgroup", "path": "/x"}], ["rw"], 0, None),
+        (v1(), NEW, ["rw"], 0, None),
+        (hybrid(), NEW, ["rw"], 0, None),
+    ],
+)
+@pytest.mark.spec("/mounts/*/options", "/linux/uidMappings/*/hostID")
+def test_who_gets_the_cgroup(where, spaces, options, user, owner):
+    mappings = [
+        {"containerID": 0, "hostID": 100000, "size": 100},
+        {"containerID": 1000, "hostID": 5000, "size": 1},
+    ]
+    spec = {
+        "mounts": [{"destination": "/proc"}, {**CGROUP_MOUNT, "options": options}],
+        "process": {"user": {"uid": user}},
+        "linux": {"namespaces": spaces, "uidMappings": mappings, "cgroupsPath": "/t"},
+    }
+    steps = compile_cgroup(spec, where, "c1").steps
+    found = [step for step in steps if step.op == "cgroup-chown"]
+    expected = [Step("cgroup-chown", "/mounts/1", ROOT + "/t", owner)] if owner else []
+    assert found == expected
+    assert not any(
+        step.op == "cgroup-chown" for step in compile_cgroup(spec, where, "c1", euid=1000).steps
+    )
+
+
+@pytest.mark.parametrize("change", [{"source": "other"}, {"destination": "/cg"}])
+def test_another_mount_gives_nobody_the_cgroup(change):
+    spec = {"mounts": [{**CGROUP_MOUNT, **change}], "process": {"user": {"uid": 7}}}
+    spec["linux"] = {"namespaces": [{"type": "cgroup"}]}
+    assert not any(step.op == "cgroup-chown" for step in compile_cgroup(spec, v2(), "c1").steps)
+
+
+# --- new limits for a container that exists
+
+
+def test_an_update_touches_what_is_named_and_nothing_else():
+    paths = {"memory": ROOT + "/memory/x", "devices": ROOT + "/devices/x"}
+    where = v1("memory", "devices")
+    plan = compile_update({"memory": {"limit": 5}}, where, paths, "1.0.2")
+    assert settings(plan) == [
+        ("/linux/resources/memory/limit", "/memory/x/memory.limit_in_bytes", "5")
+    ]
+    assert (plan.join, len(plan.steps)) == ((), 1)
+
+
+def test_an_update_of_device_rules_brings_the_default_ones():
+    rule = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}
+    plan = compile_update({"devices": [rule]}, v2(), {"": ROOT + "/x"}, "1.0.2")
+    assert [step.op for step in plan.steps] == ["cgroup-devices-bpf"]
+    assert ("c", 1, 11, "r", True) in plan.steps[0].args[1]
+    assert ("c", 1, 3, "rwm", True) in plan.steps[0].args[1]
+
+
+def test_an_update_reads_old_documents_as_they_were_meant():
+    plan = compile_update({"pids": {"limit": 0}}, v2(), {"": ROOT + "/x"}, "1.0.2")
+    assert settings(plan)[-1][-1] == "max"
+
+
+def test_an_update_that_cannot_be_done_is_refused():
+    with pytest.raises(Unsupported):
+        compile_update({"pids": {"limit": 3}}, v2("cpu"), {"": ROOT + "/x"}, "1.0.2")

@@ -46,6 +46,10 @@ def test_every_operation_has_words():
             Step("cgroup-devices-bpf", "", "/cg/x", (("c", 1, -1, "r", True),)),
             "attach a device program to /cg/x (allow c 1:* r)",
         ),
+        (
+            Step("cgroup-chown", "", "/cg/x", 1000),
+            "give /cg/x to user 1000, with the files that may be delegated",
+        ),
         (Step("cgroup-join", "", "/cg/x", 2), "put the process into /cg/x"),
     ],
 )
