@@ -336,6 +336,19 @@ def _execute(child: Child) -> None:
     posix.execve(child.path, child.plan.args, child.env)
 
 
+def load(plan: Plan) -> None:
+    """Import the steps that only some plans have: init does not import. Called before the clone."""
+    if not is_common(plan):
+        from ocirun.executor import rare
+
+        _STEPS.update(rare.STEPS)
+
+
+def is_common(plan: Plan) -> bool:
+    """All of the plan's steps are known to a process that has loaded nothing special."""
+    return _COMMON.issuperset([step.op for step in plan.child])
+
+
 AHEAD = frozenset(("undumpable", "session", "loopback"))
 """The same in every container that has these steps: an init can do them before it has a plan."""
 
@@ -348,3 +361,4 @@ _STEPS: "dict[str, Callable[..., None]]" = {
     "hooks": hooks,
     "console": console,
 }
+_COMMON = frozenset(_STEPS)

@@ -46,6 +46,20 @@ _HINTS = {
     ("console", "EPERM"): "/dev/pts must be a devpts: add it to mounts",
     ("rlimit", "EPERM"): "raising a hard limit needs CAP_SYS_RESOURCE",
     ("oom-score-adj", "EACCES"): "lowering the score needs CAP_SYS_RESOURCE",
+    ("scheduler", "EPERM"): "real-time policies and a negative nice value need CAP_SYS_NICE on the "
+    "host; in v1 cgroups a real-time policy also needs linux.resources.cpu.realtimeRuntime, and "
+    "SCHED_DEADLINE a process that may run on all CPUs",
+    ("scheduler", "EBUSY"): "the CPUs cannot promise that much time: lower the runtime",
+    ("scheduler", "EINVAL"): "the kernel has limits for the period: see "
+    "/proc/sys/kernel/sched_deadline_period_max_us and _min_us",
+    ("scheduler", "ENOTSUP"): "this kernel has no utilization clamping (CONFIG_UCLAMP_TASK)",
+    ("io-priority", "EPERM"): "IOPRIO_CLASS_RT needs CAP_SYS_NICE or CAP_SYS_ADMIN on the host",
+    ("memory-policy", "EINVAL"): "the nodes must be there and allowed by the cgroup "
+    "(/sys/devices/system/node/online), and the kernel must know the mode and its flags",
+    ("memory-policy", "ENOSYS"): "this kernel is built without NUMA",
+    ("security-label", "ENOENT"): "the kernel has no such profile: load it first",
+    ("security-label", "EINVAL"): "the security module does not know this label",
+    ("security-label", "EACCES"): "the policy does not allow this change",
     ("id-map", "EPERM"): "the ids must belong to the caller, or the caller needs CAP_SETUID and "
     "CAP_SETGID",
     ("id-map", "EINVAL"): "do two of the mappings overlap?",

@@ -288,15 +288,20 @@ def cgroup_view(
     posix.close(top)
 
 
-def sysctl(child: "Child", path: bytes, value: bytes) -> None:
-    """Set a kernel parameter through a procfs of init's own.
+def own_proc(child: "Child", path: bytes) -> int:
+    """Open a file for writing in a procfs of init's own. Returns its descriptor.
 
     The container's /proc could be a fake, or be swapped meanwhile (CVE-2025-52881).
     """
     if child.proc < 0:
         child.proc = detached(child, b"proc", b"proc", 0, (), ())
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
-    fd = openat2(child.proc, b"sys/" + path, posix.O_WRONLY, resolve)
+    return openat2(child.proc, path, posix.O_WRONLY, resolve)
+
+
+def sysctl(child: "Child", path: bytes, value: bytes) -> None:
+    """Set a kernel parameter."""
+    fd = own_proc(child, b"sys/" + path)
     try:
         posix.write(fd, value)
     except OSError as error:

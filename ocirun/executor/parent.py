@@ -11,7 +11,7 @@ import posix
 
 from ocirun.cgroups import CgroupPlan, apply, open_doors, undo
 from ocirun.errors import OcirunError, StepFailed
-from ocirun.executor.child import Link, init
+from ocirun.executor.child import Link, init, load
 from ocirun.executor.protocol import (
     BORN,
     CONSOLE,
@@ -242,6 +242,7 @@ def bear(plan: Plan, link: Link, sock: "_socket.socket", into: int, threads: boo
         into: descriptor of the v2 cgroup to be born in, or -1.
         threads: this process has other threads.
     """
+    load(plan)
     if plan.joins or plan.own_time or threads:
         return _by_go_between(plan, link, sock, into)
     try:

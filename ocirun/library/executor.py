@@ -19,7 +19,7 @@ import time
 from typing import NamedTuple
 
 from ocirun.errors import ExecutorDied, OcirunError
-from ocirun.executor.child import Link
+from ocirun.executor.child import Link, is_common
 from ocirun.executor.parent import NotBorn, Process
 from ocirun.executor.protocol import BORN, MAX_MESSAGE
 from ocirun.executor.server import CONTROL, ENDED, MAX_REQUEST
@@ -236,6 +236,7 @@ class Executor:
             if fd >= 0:
                 named[name] = fd
         plain = not (plan.joins or plan.own_time or plan.uid_map or into >= 0)
+        plain = plain and is_common(plan)  # a spare has imported what is common, and no more
         encoded: bytes | None = plan.encoded or encode(plan)
         spare = -1
         if encoded is not None and len(encoded) > MAX_REQUEST - 1024:

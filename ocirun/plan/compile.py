@@ -23,14 +23,8 @@ if TYPE_CHECKING:
 # Properties of which this version can do nothing. Asking for one is an error:
 # a wish that is silently dropped is a hole.
 _UNSUPPORTED = (
-    ("process", "apparmorProfile"),
-    ("process", "selinuxLabel"),
-    ("process", "scheduler"),
-    ("process", "ioPriority"),
-    ("process", "execCPUAffinity"),
     ("linux", "seccomp"),
     ("linux", "intelRdt"),
-    ("linux", "memoryPolicy"),
     ("linux", "netDevices"),
     ("linux", "mountLabel"),
 )

@@ -1,6 +1,8 @@
 """Steps in words, for `ocirun explain` and for errors. Cold: never on the way to a container."""
 
 from ocirun.linux import mount as m
+from ocirun.plan.describe_rare import CALLS as RARE_CALLS
+from ocirun.plan.describe_rare import WORDS as RARE_WORDS
 from ocirun.plan.process import RLIMITS
 from ocirun.plan.security import NAMES
 from ocirun.plan.step import Step
@@ -229,7 +231,7 @@ _WITH_ARGUMENTS: "dict[tuple[str, str], Callable[[tuple[Any, ...]], str]]" = {
 
 def describe(step: Step) -> str:
     """What a step does, as the end of a sentence that begins with "cannot"."""
-    words = _WORDS.get(step.op)
+    words = _WORDS.get(step.op) or RARE_WORDS.get(step.op)
     if words is None:
         from ocirun.cgroups.words import describe as describe_cgroup
 
@@ -242,8 +244,9 @@ def main_call(step: Step, call: str) -> str:
     detailed = _WITH_ARGUMENTS.get((step.op, call))
     if detailed is not None:
         return detailed(step.args)
-    if (not call or "(" not in call) and step.op in _CALLS:
-        own = _CALLS[step.op](step.args)
+    table = _CALLS if step.op in _CALLS else RARE_CALLS
+    if (not call or "(" not in call) and step.op in table:
+        own = table[step.op](step.args)
         if not call or own.startswith(call):
             return own
     return call

@@ -20,6 +20,7 @@ class Host:
         layout: cgroup hierarchies; None when cgroups are not managed.
         euid: effective user id of the caller.
         capabilities: bit mask of the capabilities that the caller can hand on.
+        security_modules: names of the active security modules; None: to be found out.
     """
 
     def __init__(
@@ -27,10 +28,18 @@ class Host:
         layout: "Layout | None" = None,
         euid: int = 0,
         capabilities: int = ALL_CAPABILITIES,
+        security_modules: frozenset[str] | None = None,
     ) -> None:
         self.layout = layout
         self.euid = euid
         self.capabilities = capabilities
+        self.security_modules = security_modules
+
+    def has_security_module(self, name: str) -> bool:
+        """Whether "apparmor" or "selinux" is active. Read once, and only when it is asked for."""
+        if self.security_modules is None:
+            self.security_modules = _security_modules()
+        return name in self.security_modules
 
     def mountpoint_of(self, path: str) -> str:
         """The mount point that `path` lies on (proc(5), mountinfo); "/" if none is found."""
@@ -43,6 +52,25 @@ class Host:
             if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
                 best = point
         return best
+
+
+def _security_modules() -> frozenset[str]:
+    """The active ones, as the kernel lists them; without securityfs by their own files."""
+    found = set()
+    try:
+        found.update(_read("/sys/kernel/security/lsm").decode().strip().split(","))
+    except OSError:
+        pass
+    for name, path, wanted in (
+        ("apparmor", "/sys/module/apparmor/parameters/enabled", b"Y"),
+        ("selinux", "/sys/fs/selinux/enforce", b""),
+    ):
+        try:
+            if _read(path).startswith(wanted):
+                found.add(name)
+        except OSError:
+            pass
+    return frozenset(found)
 
 
 def _read(path: str) -> bytes:

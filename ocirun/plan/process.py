@@ -25,6 +25,7 @@ RLIMITS = {
     )
 }  # fmt: skip
 _PERSONALITIES = {"LINUX": 0, "LINUX32": 8}  # personality(2)
+_SCHEDULE = frozenset(("scheduler", "ioPriority", "execCPUAffinity"))
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_ID = 2**32 - 2  # 2**32-1 means "leave it alone" to setresuid(2)
 
@@ -33,6 +34,14 @@ def compile_process(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Name
     """Append the steps that turn the child into the container's process."""
     process = spec["process"]
     steps = plan.child
+    if process.get("apparmorProfile") or process.get("selinuxLabel"):
+        from ocirun.plan.labels import compile_labels
+
+        compile_labels(plan, process, host)
+    if not _SCHEDULE.isdisjoint(process) or "memoryPolicy" in (spec.get("linux") or ()):
+        from ocirun.plan.schedule import compile_schedule
+
+        compile_schedule(plan, spec)
     for index, limit in enumerate(process.get("rlimits") or ()):
         pointer = f"/process/rlimits/{index}"
         if limit["type"] not in RLIMITS:

@@ -77,6 +77,7 @@ class Plan:
         oom_score_adj: step for /proc/PID/oom_score_adj, or None.
         child: the steps of the init process, in order; `ready` counts those
             that come before it reports that the container is created.
+        exec: steps of processes that `exec` brings into the container later.
         candidates: paths to try for process.args[0]; args, env: for execve(2).
         hooks: name of the hook list -> hooks.
         terminal: process.terminal; size: (height, width) or None.
@@ -97,6 +98,7 @@ class Plan:
         self.cgroup: CgroupPlan | None = None
         self.oom_score_adj: Step | None = None
         self.child: list[Step] = []
+        self.exec: list[Step] = []
         self.candidates: list[bytes] = []
         self.args: list[bytes] = []
         self.env: list[bytes] = []

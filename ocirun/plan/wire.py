@@ -30,6 +30,7 @@ def encode(plan: Plan) -> bytes:
         _steps(() if score is None else (score,)),
         _steps(plan.joins),
         _steps(plan.child),
+        _steps(plan.exec),
         cgroup and (_steps(cgroup.steps), _steps(cgroup.join), cgroup.paths),
         {
             name: [(h.pointer, h.path, h.args, h.env, h.timeout) for h in wanted]
@@ -42,13 +43,14 @@ def encode(plan: Plan) -> bytes:
 
 def decode(data: bytes) -> Plan:
     """The plan of these bytes, which `encode` made in a process that is trusted."""
-    plain, score, joins, child, cgroup, hooks = marshal.loads(data)  # noqa: S302
+    plain, score, joins, child, later, cgroup, hooks = marshal.loads(data)  # noqa: S302
     plan = Plan("", "")
     for name, value in zip(_PLAIN, plain, strict=True):
         setattr(plan, name, value)
     plan.oom_score_adj = _step(score[0]) if score else None
     plan.joins = list(map(_step, joins))
     plan.child = list(map(_step, child))
+    plan.exec = list(map(_step, later))
     if cgroup is not None:
         steps, join, paths = cgroup
         plan.cgroup = CgroupPlan(tuple(map(_step, steps)), tuple(map(_step, join)), paths)

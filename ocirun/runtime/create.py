@@ -247,7 +247,7 @@ def _size_terminal(plan: Plan) -> None:
 def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, Any]":
     hooks = spec.get("hooks") or {}
     kinds = {space["type"]: space for space in spec["linux"]["namespaces"]}
-    return {
+    fields = {
         "version": VERSION,
         "id": request.id,
         "ociVersion": spec["ociVersion"],
@@ -263,6 +263,9 @@ def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, 
         "hooks": {name: hooks[name] for name in _LATER_HOOKS if hooks.get(name)},
         "command": spec["process"]["args"][0],
     }
+    if plan.exec:
+        fields["execCPUAffinity"] = spec["process"]["execCPUAffinity"]
+    return fields
 
 
 def _link(request: Request, plan: Plan, folder: Folder) -> Link:

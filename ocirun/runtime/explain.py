@@ -12,11 +12,12 @@ from ocirun.runtime.settings import Settings, absolute
 from ocirun.spec.load import load_config
 from ocirun.spec.positions import locate
 
-CLONE, PARENT, INIT, START = (
+CLONE, PARENT, INIT, START, EXEC = (
     "create: the init process is cloned",
     "create: the parent, meanwhile",
     "create: the init process",
     "start",
+    "exec, later",
 )
 
 
@@ -84,7 +85,8 @@ def _phases(plan: Plan) -> list[tuple[str, Step]]:
     steps.append((INIT, Step("wait", "")))
     steps += _hooks(plan, "startContainer", START)
     steps.append((START, Step("execute", "/process/args", *plan.args)))
-    return steps + _hooks(plan, "poststart", START)
+    steps += _hooks(plan, "poststart", START)
+    return steps + [(EXEC, step) for step in plan.exec]
 
 
 def _hooks(plan: Plan, name: str, phase: str) -> list[tuple[str, Step]]:

@@ -5,6 +5,7 @@ document cannot promise what the code does not do. Cold.
 """
 
 from ocirun import __version__
+from ocirun.linux.schedule import MPOL_FLAGS, MPOL_MODES
 from ocirun.plan.namespaces import KINDS
 from ocirun.plan.options import all_options
 from ocirun.plan.security import NUMBERS
@@ -42,10 +43,10 @@ def features() -> "dict[str, Any]":
                 "rdma": True,
             },
             "seccomp": {"enabled": False},
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
-            "memoryPolicy": {},
+            "memoryPolicy": {"modes": list(MPOL_MODES), "flags": list(MPOL_FLAGS)},
             "mountExtensions": {"idmap": {"enabled": False}},
             "netDevices": {"enabled": False},
         },

@@ -5,7 +5,8 @@ with which create could only fail, decidable from the document alone. They run
 on documents that the schema has accepted. Does not belong here: types (the
 schema), what is merely suspicious (`suspicious`, cold), what depends on the
 host or on what ocirun can do (`ocirun.plan`). Rules of rarely used properties
-of `linux` are in `strict_linux`, which is loaded when one of them is there.
+of `linux` are in `strict_linux`, those of scheduling in `strict_schedule`, which are loaded when
+one of them is there.
 
 A problem is (JSON pointer, message, hint). docs/validation.md lists all rules.
 """
@@ -31,6 +32,8 @@ _RLIMITS = (
 _COMMON = frozenset(("namespaces", "resources", "maskedPaths", "readonlyPaths", "cgroupsPath"))
 """Properties of linux that need no more than this module (resources: with devices alone)."""
 
+_SCHEDULE = frozenset(("scheduler", "ioPriority", "execCPUAffinity"))
+
 ABSOLUTE = "write the path from /"
 
 
@@ -46,6 +49,10 @@ def check(config: "Config") -> "list[Problem]":
         from ocirun.spec import strict_linux
 
         strict_linux.check(config, kinds, found)
+    if "memoryPolicy" in linux or not _SCHEDULE.isdisjoint(config.get("process", ())):
+        from ocirun.spec import strict_schedule
+
+        strict_schedule.check(config, found)
     return found
 
 
@@ -124,12 +131,6 @@ def _process(config: "Config", kinds: "dict[str, str]", found: "list[Problem]") 
             if side in ("height", "width") and size > 0xFFFF:
                 pointer = f"/process/consoleSize/{side}"
                 found.append((pointer, f"{size} is more than a terminal can have (65535)", ""))
-    if "ioPriority" in process and not 0 <= process["ioPriority"].get("priority", 0) <= 7:
-        value = process["ioPriority"]["priority"]
-        found.append(("/process/ioPriority/priority", f"{value} is not in 0 to 7", ""))
-    if "scheduler" in process and not -20 <= process["scheduler"].get("nice", 0) <= 19:
-        value = process["scheduler"]["nice"]
-        found.append(("/process/scheduler/nice", f"{value} is not in -20 to 19", ""))
     _user(process.get("user", {}), found)
     _rlimits(process.get("rlimits", ()), found)
 

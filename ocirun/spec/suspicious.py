@@ -30,7 +30,7 @@ _PLATFORMS = ("solaris", "windows", "vm", "zos", "freebsd")
 def check(config: Config) -> list[Problem]:
     """Everything suspicious in `config`, in no fixed order."""
     found = [*_unknown(config, schema.document("config"), "")]
-    for rule in (_version, _platforms, _process, _capabilities, _scheduler, _environment):
+    for rule in (_version, _platforms, _process, _capabilities, _environment):
         found += rule(config)
     kinds = strict.namespaces(config)
     found += suspicious_mounts.check(config, kinds)
@@ -154,23 +154,6 @@ def _capabilities(config: Config) -> Iterator[Problem]:
             if lacking and name in CAPABILITIES:
                 message = f"{name} is not {' and not '.join(lacking)}, so it has no effect here"
                 yield f"{pointer}/{kind}/{index}", message, f"add it to {' and '.join(lacking)}"
-
-
-def _scheduler(config: Config) -> Iterator[Problem]:
-    scheduler = config.get("process", {}).get("scheduler", {})
-    policy, pointer = scheduler.get("policy"), "/process/scheduler"
-    realtime = policy in ("SCHED_FIFO", "SCHED_RR")
-    priority = scheduler.get("priority", 0)
-    if priority and not realtime:
-        hint = "it is for SCHED_FIFO and SCHED_RR"
-        yield f"{pointer}/priority", f"the kernel refuses a priority with {policy}", hint
-    elif realtime and not 1 <= priority <= 99:
-        yield f"{pointer}/priority", f"{policy} needs a priority from 1 to 99", ""
-    for name in ("runtime", "deadline", "period"):
-        if scheduler.get(name) and policy != "SCHED_DEADLINE":
-            yield f"{pointer}/{name}", f"without effect with {policy}", "it is for SCHED_DEADLINE"
-    if policy == "SCHED_ISO":
-        yield f"{pointer}/policy", "Linux has no SCHED_ISO", ""
 
 
 def _environment(config: Config) -> Iterator[Problem]:

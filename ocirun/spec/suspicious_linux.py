@@ -21,7 +21,6 @@ def check(config: Config, kinds: dict[str, str]) -> Iterator[Problem]:
     yield from _devices(linux)
     yield from _limits(linux.get("resources", {}))
     yield from _seccomp(linux.get("seccomp", {}))
-    yield from _memory_policy(linux.get("memoryPolicy", {}))
     rdt = linux.get("intelRdt", {})
     if "\n" in rdt.get("l3CacheSchema", ""):
         yield "/linux/intelRdt/l3CacheSchema", "more than one line", "use schemata"
@@ -122,11 +121,3 @@ def _seccomp(seccomp: Config) -> Iterator[Problem]:
     if all(action.startswith("SCMP_ACT_KILL") for action in actions):
         message = "every program dies at its first system call: nothing is allowed"
         yield "/linux/seccomp/defaultAction", message, "add rules with SCMP_ACT_ALLOW"
-
-
-def _memory_policy(policy: Config) -> Iterator[Problem]:
-    if policy and "mode" not in policy:
-        yield "/linux/memoryPolicy/mode", "missing: the policy has no effect without", ""
-    if policy.get("mode") in ("MPOL_DEFAULT", "MPOL_LOCAL") and policy.get("nodes"):
-        message = f"the kernel refuses nodes with {policy['mode']}"
-        yield "/linux/memoryPolicy/nodes", message, "leave them out"

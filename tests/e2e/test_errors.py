@@ -374,8 +374,6 @@ def test_control_characters_are_escaped(runtime: Runtime, bundle: Bundle) -> Non
     ("pointer", "value", "words"),
     [
         ("/linux/seccomp", {"defaultAction": "SCMP_ACT_ALLOW"}, "seccomp"),
-        ("/process/apparmorProfile", "some-profile", "apparmor"),
-        ("/process/selinuxLabel", "system_u:system_r:x_t:s0", "selinux"),
         ("/linux/intelRdt", {"closID": "x"}, "intelRdt"),
     ],
 )

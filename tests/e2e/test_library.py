@@ -1,5 +1,6 @@
 """The public library: the same containers, from Python, without a command."""
 
+import json
 import os
 import resource
 import signal
@@ -211,6 +212,7 @@ BUNDLES = {
     "a plan beyond one packet": lambda b: b.add(
         "/process/env", *(f"V{n}={'x' * 1000}" for n in range(120))
     ),
+    "rare": lambda b: b.set("/process/ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 7}),
     "hooks": lambda b: b.set(
         "/hooks",
         {
@@ -341,6 +343,16 @@ def test_the_spare_becomes_the_next_container(sparing: ocirun.Runtime, bundle: B
     assert not is_there(spare)
     made.delete(force=True)
     assert folder == other
+
+
+def test_a_spare_is_not_asked_for_what_it_has_not_loaded(
+    sparing: ocirun.Runtime, bundle: Bundle
+) -> None:
+    sparing.run(bundle.args("/bin/true").write())
+    spare_of(sparing)
+    bundle.set("/process/ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 7})
+    done = sparing.run(bundle.args("/bin/probe").write(), stdout=ocirun.PIPE, check=True)
+    assert json.loads(done.stdout)["ioprio"] == 2 << 13 | 7
 
 
 def test_the_spare_does_not_hide_new_mounts(sparing: ocirun.Runtime, bundle: Bundle) -> None:

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -171,6 +172,36 @@ static void limits(void)
 	separate = 1;
 }
 
+/* When it runs and where its memory lies: sched_getattr, ioprio_get, get_mempolicy. */
+static void scheduling(void)
+{
+	struct {
+		unsigned size, policy;
+		unsigned long long flags;
+		int nice;
+		unsigned priority;
+		unsigned long long runtime, deadline, period;
+		unsigned util_min, util_max;
+	} attr = {0};
+	unsigned long nodes[16] = {0};
+	int mode = -1;
+	cpu_set_t cpus;
+
+	syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0);
+	key("scheduler");
+	printf("[%u,%llu,%d,%u,%llu,%llu,%llu]", attr.policy, attr.flags, attr.nice,
+	       attr.priority, attr.runtime, attr.deadline, attr.period);
+	separate = 1;
+	number("ioprio", syscall(SYS_ioprio_get, 1, 0));
+	syscall(SYS_get_mempolicy, &mode, nodes, sizeof nodes * 8, NULL, 0);
+	key("mempolicy");
+	printf("[%d,%lu]", mode, nodes[0]);
+	separate = 1;
+	sched_getaffinity(0, sizeof cpus, &cpus);
+	number("cpus", CPU_COUNT(&cpus));
+	number("personality", syscall(SYS_personality, 0xffffffff));
+}
+
 static void descriptors(void)
 {
 	key("fds");
@@ -273,6 +304,7 @@ int main(int argc, char **argv)
 	identity();
 	privileges();
 	limits();
+	scheduling();
 	members("signals_ignored", 65, ignored);
 	members("signals_blocked", 65, blocked);
 	string("hostname", names.nodename);

@@ -252,10 +252,6 @@ SUSPICIOUS = [
     ({f"{CAP}/bounding/-": "x"}, f"{CAP}/bounding/3", "no capability", "capabilities(7)"),
     ({f"{CAP}/effective/-": "CAP_CHOWN"}, f"{CAP}/effective/3", "not permitted", "add it to permitted"),
     ({f"{CAP}/ambient": ["CAP_KILL"]}, f"{CAP}/ambient/0", "not inheritable", "add it to inheritable"),
-    ({"/process/scheduler": {"policy": "SCHED_OTHER", "priority": 1}}, "/process/scheduler/priority", "refuses a priority", "SCHED_FIFO"),
-    ({"/process/scheduler": {"policy": "SCHED_RR"}}, "/process/scheduler/priority", "1 to 99", ""),
-    ({"/process/scheduler": {"policy": "SCHED_IDLE", "period": 1}}, "/process/scheduler/period", "without effect", "SCHED_DEADLINE"),
-    ({"/process/scheduler": {"policy": "SCHED_ISO"}}, "/process/scheduler/policy", "no SCHED_ISO", ""),
     ({"/process/env": ["A=1", "B=1", "A=2"]}, "/process/env/2", "set already, in entry 0", ""),
     ({"/mounts/-": A | {"destination": "a"}}, f"{M}/destination", "relative paths are deprecated", "/a"),
     ({"/mounts/-": A | {"destination": "/proc/"}}, f"{M}/destination", "hides what entry 0 mounted", "put it before"),
@@ -294,8 +290,6 @@ SUSPICIOUS = [
     ({f"{L}/hugepageLimits": [{"pageSize": "2MB", "limit": 1}] * 2}, f"{L}/hugepageLimits/1/pageSize", "in entry 0 as well", ""),
     ({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}, "/linux/seccomp/listenerPath", "without effect", "SCMP_ACT_NOTIFY"),
     ({"/linux/seccomp": {"defaultAction": "SCMP_ACT_KILL"}}, "/linux/seccomp/defaultAction", "dies at its first", "SCMP_ACT_ALLOW"),
-    ({"/linux/memoryPolicy": {"nodes": "0"}}, "/linux/memoryPolicy/mode", "no effect", ""),
-    ({"/linux/memoryPolicy": {"mode": "MPOL_LOCAL", "nodes": "0"}}, "/linux/memoryPolicy/nodes", "refuses nodes", "leave"),
     ({"/linux/intelRdt": {"l3CacheSchema": "L3:0=1\nMB:0=1"}}, "/linux/intelRdt/l3CacheSchema", "more than one line", "schemata"),
 ]  # fmt: skip
 
@@ -329,7 +323,14 @@ UNSUSPICIOUS = [
     {"/linux/resources/blockIO": {"weight": 0}},
     {"/mounts/2": BIND | {"destination": "/dev/pts"}},
     {"/process/scheduler": {"policy": "SCHED_RR", "priority": 99}},
-    {"/process/scheduler": {"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "period": 2}},
+    {
+        "/process/scheduler": {
+            "policy": "SCHED_DEADLINE",
+            "runtime": 1024,
+            "deadline": 2000,
+            "period": 2000,
+        }
+    },
     {"/hooks": {"startContainer": [{"path": "/only/inside"}]}},
     {"/linux/seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}},
 ]

@@ -1,0 +1,86 @@
+"""The steps of rare properties in words; see `describe`. Cold."""
+
+from ocirun.linux.schedule import (
+    IOPRIO_CLASSES,
+    MPOL_FLAGS,
+    MPOL_MODES,
+    SCHED_FLAGS,
+    SCHED_POLICIES,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Words = dict[str, Callable[[tuple[Any, ...]], str]]
+
+_MODE = 0x1FFF  # below the flags of a memory policy
+
+
+def _name(table: dict[str, int], value: int) -> str:
+    return next((name for name, number in table.items() if number == value), str(value))
+
+
+def _names(table: dict[str, int], mask: int) -> str:
+    return "|".join(name for name, bit in table.items() if mask & bit)
+
+
+def _scheduler(a: "tuple[Any, ...]") -> str:
+    policy, flags, nice, priority, runtime, deadline, period = a
+    words = [f"schedule the process by {_name(SCHED_POLICIES, policy)}"]
+    if nice:
+        words.append(f"nice {nice}")
+    if priority:
+        words.append(f"priority {priority}")
+    if runtime:
+        words.append(f"{runtime} ns within {deadline} ns of each {period or deadline} ns")
+    if flags:
+        words.append(_names(SCHED_FLAGS, flags))
+    return ", ".join(words)
+
+
+def _policy(a: "tuple[Any, ...]") -> str:
+    text = f"set the memory policy {_name(MPOL_MODES, a[0] & _MODE)}"
+    if a[1]:
+        nodes = [str(number) for number in range(a[1].bit_length()) if a[1] >> number & 1]
+        text += f" with {'node' if len(nodes) == 1 else 'nodes'} {', '.join(nodes)}"
+    flags = _names(MPOL_FLAGS, a[0])
+    return text + (f", {flags}" if flags else "")
+
+
+def _affinity(a: "tuple[Any, ...]") -> str:
+    if a[0] == "initial":
+        return f"run what `ocirun exec` adds on the CPUs {a[1]} until it is in the cgroup"
+    return f"run what `ocirun exec` adds on the CPUs {a[1]} once it is in the cgroup"
+
+
+def _label(a: "tuple[Any, ...]") -> str:
+    label = a[1].decode("utf-8", "backslashreplace")
+    if a[0] == "apparmor":
+        return f"choose the AppArmor profile {label.removeprefix('exec ')}"
+    return f"choose the SELinux label {label}"
+
+
+WORDS: "Words" = {
+    "scheduler": _scheduler,
+    "io-priority": lambda a: f"set the I/O priority to {_name(IOPRIO_CLASSES, a[0])} {a[1]}",
+    "memory-policy": _policy,
+    "cpu-affinity": _affinity,
+    "security-label": _label,
+}
+
+CALLS: "Words" = {
+    "scheduler": lambda a: (
+        f"sched_setattr({_name(SCHED_POLICIES, a[0])}, {_names(SCHED_FLAGS, a[1]) or '0'})"
+    ),
+    "io-priority": lambda a: (
+        f"ioprio_set(IOPRIO_WHO_PROCESS, {_name(IOPRIO_CLASSES, a[0])}, {a[1]})"
+    ),
+    "memory-policy": lambda a: (
+        f"set_mempolicy({_name(MPOL_MODES, a[0] & _MODE)}"
+        + "".join(f"|{name}" for name, bit in MPOL_FLAGS.items() if a[0] & bit)
+        + f", {a[1]:#x})"
+    ),
+    "security-label": lambda a: f'write("/proc/self/attr/exec", {a[1].decode("utf-8", "replace")})',
+}
