@@ -1,4 +1,4 @@
-"""The library beside crun, runc and floor.c, all called from one Python process.
+"""The library beside crun, runc, floor.py and floor.c, all called from one Python process.
 
 Usage: bench/library.py [--rounds 20] [--scale 1000]     (`make bench`, after run.py)
 
@@ -29,13 +29,14 @@ from rich.console import Console
 from rich.table import Table
 from run import BUILD, PARENT, build, hierarchies, isolate, make_bundle, remove_cgroups
 from svg import draw
-from ways import LIBRARY, Ways, copies, floor, floors, milliseconds
+from ways import LIBRARY, Ways, copies, floor, floors, milliseconds, python_floor
 
 HELD_BY_COMMANDS = 50
 BALLAST = 2 << 30
 TIMES = 5  # containers of a contender in a round
 WIDTHS = (2, 8)
 BIG = ", 2 GB"
+PYTHON = "floor.py"
 
 Samples = dict[str, list[float]]
 _ways: Ways
@@ -82,6 +83,7 @@ def sequential(ways: Ways, program: str, work: Path, count: int) -> Samples:
         jobs: dict[str, Callable[[], list[float]]] = {}
         for name in (LIBRARY, *ways.commands):
             jobs[name] = partial(ways.sequence, name, bundle, TIMES)
+        jobs[PYTHON] = lambda: [c.took for c in python_floor(ways.state, bundle, TIMES)]
         jobs["C"] = lambda: floor(program, ways.state, bundle, TIMES)
         for name in (LIBRARY, *ways.commands):
             if name != "runc":

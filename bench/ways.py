@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from run import HERE, PARENT
 
@@ -21,6 +21,7 @@ sys.path.insert(1, str(HERE.parent))
 from ocirun import AsyncRuntime, Runtime
 
 LIBRARY = "library"
+WARM = 3  # containers of a new process that are not counted
 
 
 def copies(bundle: Path, folder: Path, count: int) -> list[str]:
@@ -119,6 +120,29 @@ def floor(program: str, state: Path, bundle: str, times: int) -> list[float]:
     command = [program, "-n", str(times), "-r", str(state), f"{bundle}/rootfs", cgroup, "/bin/true"]
     output = subprocess.check_output(command, text=True)
     return [int(line) / 1e6 for line in output.split()]
+
+
+class PythonFloor(NamedTuple):
+    """A container of floor.py: milliseconds in all, of the two processes; init's page faults."""
+
+    took: float
+    parent: float
+    init: float
+    faults: int
+
+
+def python_floor(state: Path, bundle: str, times: int) -> list[PythonFloor]:
+    """So many containers of floor.py, without the first ones of its process."""
+    path = [str(HERE), str(HERE.parent)]
+    program = f"import sys; sys.path[:0] = {path}; import floor; floor.main()"
+    command = [sys.executable, "-IS", "-c", program, str(times + WARM)]
+    command += [str(state / "floor.py"), f"{bundle}/rootfs", f"{PARENT}/floor.py", "/bin/true"]
+    rows = subprocess.check_output(command, text=True).splitlines()[WARM:]
+    found = []
+    for row in rows:
+        took, parent, init, faults = map(int, row.split())
+        found.append(PythonFloor(took / 1e6, parent / 1e3, init / 1e3, faults))
+    return found
 
 
 def floors(program: str, state: Path, rootfs: str, width: int, times: int) -> None:
