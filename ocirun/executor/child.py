@@ -34,7 +34,6 @@ from ocirun.linux.mount import (
     DEVPTS_SUPER_MAGIC,
     OPEN_TREE_CLONE,
     filesystem_magic,
-    mount_setattr,
     move_mount,
     open_tree,
 )
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
     Cloner = Callable[[Plan, "Link", _socket.socket, int], Process]
     RunHooks = Callable[[list[Hook], int], tuple[int, int, bytes] | None]
+    System = tuple[bytes, bytes, int, tuple[bytes, ...], filesystem.Data]
 
 _TIOCSPTLCK, _TIOCGPTPEER, _TIOCSWINSZ, _TIOCSCTTY = 0x40045431, 0x5441, 0x5414, 0x540E
 _LAST_FD = 0xFFFFFFFF
@@ -205,13 +205,17 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
         prlimit(_RLIMIT_NOFILE, *link.files)
 
 
-def prepare(network: bool, last: Plan) -> dict[tuple[object, ...], int]:
+def own_systems(plan: Plan) -> "tuple[System, ...]":
+    """The plan's file systems that hold nothing but the kernel's (arguments of `detached`)."""
+    steps = [s for s in plan.child if s.op == "mount" and s.args[1] in filesystem.PREPARED]
+    return tuple({step.args[1:6]: None for step in steps if not step.args[6]})  # type: ignore[misc]
+
+
+def prepare(network: bool, systems: "tuple[System, ...]") -> dict[tuple[object, ...], int]:
     """Do the steps in AHEAD, in an init that waits for its plan. Raises OSError.
 
-    And make the file systems of the kernel's own that the last plan had: new ones of this
-    init's namespaces, mounted nowhere. That touches the memory that other steps will write to as
-    well: an init's first write to a page that it shares with its parent costs microseconds, and
-    there are hundreds of them. Returns what is made (`Link.ready`).
+    And make these file systems: new ones of this init's namespaces, mounted nowhere. Returns
+    what is made (`Link.ready`); what the plan then has no use for is closed.
     """
     identity.STEPS["undumpable"](None)
     identity.STEPS["session"](None)
@@ -219,18 +223,7 @@ def prepare(network: bool, last: Plan) -> dict[tuple[object, ...], int]:
         identity.STEPS["loopback"](None)
     _forget_imports()
     child = Child(Plan("", ""), None, Link())  # type: ignore[arg-type]
-    child.root = filesystem.detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
-    mount_setattr(child.root, 0, 0, 0, True)
-    posix.close(make(child.root, b"/a/b", True))
-    posix.close(find(child.root, b"/a/b"))
-    child.close()
-    ready: dict[tuple[object, ...], int] = {}
-    for step in last.child:
-        if step.op == "mount" and step.args[1] in filesystem.PREPARED and not step.args[6]:
-            known = step.args[1:6]
-            if known not in ready:
-                ready[known] = filesystem.detached(child, *known)  # type: ignore[arg-type]
-    return ready
+    return {system: filesystem.detached(child, *system) for system in systems}
 
 
 def await_parent(child: Child) -> None:

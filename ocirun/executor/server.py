@@ -34,7 +34,7 @@ import select
 import sys
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
-from ocirun.executor.child import Link, init, prepare
+from ocirun.executor.child import Link, init, own_systems, prepare
 from ocirun.executor.hooks import run_hooks
 from ocirun.executor.parent import NotBorn, bear
 from ocirun.executor.protocol import BORN, INTERNAL, failed
@@ -46,6 +46,8 @@ from ocirun.plan.wire import decode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from ocirun.executor.child import System
 
     Facts = tuple[tuple[str, ...], int, int, bytes | None]
 
@@ -87,7 +89,8 @@ class Server:
         self.files = getrlimit(RLIMIT_NOFILE)
         setrlimit(RLIMIT_NOFILE, (self.files[1], self.files[1]))
         self.spare = -1
-        self.last = b""  # plan of the last container: the spare rehearses with it
+        self.length = 0  # of the last plan, bytes
+        self.systems: tuple[System, ...] = ()  # file systems of it, for the spare to make
         self.wanted = 0  # the namespaces of the spare that should be made
         self.mounts = select.poll()
         # Readable with POLLPRI when the mount table has changed (proc(5), mounts).
@@ -122,7 +125,7 @@ class Server:
             return True
         line = _socket.socket(fileno=fds[names.index("line")])
         self.wanted = spaces or self.wanted
-        self.last = facts[3] or self.last
+        self._note_systems(facts[3])
         try:
             if self._fits(spaces):
                 self._hand_over(line, message, fds)
@@ -137,6 +140,12 @@ class Server:
                 if name != "line":
                     posix.close(fd)
         return True
+
+    def _note_systems(self, encoded: bytes | None) -> None:
+        """Note what the next spare can make ahead. It is a guess, by plans of the same length."""
+        if encoded is not None and len(encoded) != self.length:
+            self.length = len(encoded)
+            self.systems = own_systems(decode(encoded))
 
     def _tell_birth(self, line: "_socket.socket", pidfd: int) -> None:
         child = self.children[pidfd]
@@ -177,7 +186,7 @@ class Server:
             theirs.close()
             return
         if pid == 0:
-            _be_spare(theirs, bool(spaces & CLONE_NEWNET), self.last, self.files)
+            _be_spare(theirs, bool(spaces & CLONE_NEWNET), self.systems, self.files)
         theirs.close()
         child = Child(pid)
         child.sock, child.spaces = mine, spaces
@@ -275,14 +284,14 @@ def _unpack(
 
 
 def _be_spare(
-    sock: "_socket.socket", network: bool, last: bytes, files: tuple[int, int]
+    sock: "_socket.socket", network: bool, systems: "tuple[System, ...]", files: tuple[int, int]
 ) -> "NoReturn":
     """Wait for a plan, then be its init. Runs in the new process; does not return."""
     try:
         number = sock.fileno()
         close_range(3, number - 1)
         close_range(number + 1, _LAST_FD)
-        ready = prepare(network, decode(last) if last else Plan("", ""))
+        ready = prepare(network, systems)
         message, fds = _receive(sock)
         if message:
             sock.close()
