@@ -25,6 +25,7 @@ from ocirun.executor.protocol import (
     MAX_MESSAGE,
     READY,
     START_HOOK,
+    TREE,
     failed,
 )
 from ocirun.linux.ffi import SyscallError
@@ -95,6 +96,25 @@ class Child:
                 posix.close(self._parent[1])
             self._parent = (above, make(self.root, above or b"/", True))
         return self._parent[1], name
+
+    def replace_root(self, tree: int) -> None:
+        """What is mounted over the root is the root."""
+        for fd in (self.root, self._parent[1]):
+            if fd >= 0:
+                posix.close(fd)
+        self.root = tree
+        self._parent = (b"", -1)
+
+    def ask_for_tree(self, number: int, tree: int) -> int:
+        """Have the parent map the ids of a mount's tree, or open it (-1). Returns the tree."""
+        rights = []
+        if tree >= 0:
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, tree.to_bytes(4, "little"))]
+        self.sock.sendmsg([TREE + number.to_bytes(4, "little")], rights)
+        message, answer, _, _ = self.sock.recvmsg(MAX_MESSAGE, 64, _socket.MSG_CMSG_CLOEXEC)
+        if message != TREE:
+            posix._exit(1)
+        return tree if tree >= 0 else int.from_bytes(answer[0][2][:4], "little")
 
     def close(self) -> None:
         """Let go of everything in the container's file system."""

@@ -22,6 +22,8 @@ _HINTS = {
     ("rootfs", "ENOENT"): "root.path must be a directory, relative to the bundle or absolute",
     ("bind", "ENOENT"): "the source of the bind mount does not exist on the host",
     ("bind", "ENOTDIR"): "a file cannot be mounted on a directory, nor a directory on a file",
+    ("bind", "EACCES"): "a folder on the way to the source or to the mount point cannot be entered",
+    ("bind", "EINVAL"): "in a user namespace a folder of the host with mounts below it takes rbind",
     ("bind", "EROFS"): "the mount point is missing, and the file system is read-only: "
     "make it in the image",
     ("bind", "EPERM"): "nothing may be mounted inside /proc; and in a user namespace the flags of "
@@ -63,6 +65,9 @@ _HINTS = {
     ("id-map", "EPERM"): "the ids must belong to the caller, or the caller needs CAP_SETUID and "
     "CAP_SETGID",
     ("id-map", "EINVAL"): "do two of the mappings overlap?",
+    ("mount-map", "EPERM"): "the ids must belong to the caller, or the caller needs CAP_SETUID and "
+    "CAP_SETGID",
+    ("mount-map", "EINVAL"): "do two of the mappings overlap?",
     ("cwd", "ENOENT"): "process.cwd must be a directory in the container",
     ("cwd-early", "ENOTDIR"): "process.cwd must be a directory in the container",
     ("cwd", "EACCES"): "the user may not enter process.cwd",

@@ -9,6 +9,7 @@ import posix
 
 from ocirun.executor.copyup import copy_up
 from ocirun.executor.paths import (
+    EACCES,
     EPERM,
     find,
     is_directory,
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from ocirun.executor.child import Child
 
 Data = tuple[tuple[bytes, bytes | None], ...]
+Mapping = tuple[int] | tuple[int, bool, bytes, bytes]
+"""() or (number of the entry of `mounts`) or that with (the whole tree, uid map, gid map)."""
 PREPARED = frozenset((b"proc", b"sysfs", b"tmpfs", b"devpts", b"mqueue"))
 """File systems that hold nothing but the kernel's, and can be made before their container."""
 _DIRECTORY = O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -174,7 +177,7 @@ def filesystem(
     if tree[0] or tree[1]:
         mount_setattr(new, tree[0], tree[1], 0, True)
     _propagate(new, flags)
-    posix.close(new)
+    _let_go(child, path, new)
 
 
 def filesystem_copy(
@@ -193,7 +196,7 @@ def filesystem_copy(
     mount_setattr(new, attrs | tree[0], tree[1], 0, True)
     _propagate(new, flags)
     posix.close(target)
-    posix.close(new)
+    _let_go(child, path, new)
 
 
 def _mount_by_name(target: int, kind: bytes, source: bytes, flags: int, data: Data) -> None:
@@ -204,10 +207,14 @@ def _mount_by_name(target: int, kind: bytes, source: bytes, flags: int, data: Da
 
 def bind(
     child: "Child", path: bytes, source: bytes, recursive: bool, attr_set: int, attr_clr: int,
-    tree_set: int, tree_clr: int, flags: tuple[int, ...], inform: bool,
+    tree_set: int, tree_clr: int, flags: tuple[int, ...], inform: bool, mapping: Mapping,
 ) -> None:  # fmt: skip
     """Show a file or a tree of the host on `path`."""
-    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0))
+    how = OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0)
+    if mapping:
+        tree = _tree_of_the_parent(child, source, how, mapping)
+    else:
+        tree = open_tree(AT_FDCWD, source, how)
     target = make(child.root, path, is_directory(tree))
     if path == b"/proc":
         if filesystem_magic(tree) != PROC_SUPER_MAGIC:
@@ -221,7 +228,30 @@ def bind(
     move_mount(tree, target)
     _propagate(tree, flags)
     posix.close(target)
-    posix.close(tree)
+    _let_go(child, path, tree)
+
+
+def _tree_of_the_parent(child: "Child", source: bytes, how: int, mapping: Mapping) -> int:
+    """A tree that the parent maps the ids of, or opens where the user namespace's root may not.
+
+    Init's own mount namespace has the flags of the host's mounts locked, so it opens
+    the tree itself if it can; the parent has the privileges to map it.
+    """
+    tree = -1
+    try:
+        tree = open_tree(AT_FDCWD, source, how)
+    except SyscallError as error:
+        if error.errno != EACCES:
+            raise
+    return tree if tree >= 0 and len(mapping) == 1 else child.ask_for_tree(mapping[0], tree)
+
+
+def _let_go(child: "Child", path: bytes, tree: int) -> None:
+    """Close what has been mounted on `path`; over "/" it is the root from here on."""
+    if path == b"/":
+        child.replace_root(tree)
+    else:
+        posix.close(tree)
 
 
 def remount(

@@ -21,6 +21,7 @@ from ocirun.executor.protocol import (
     JOINING,
     MAX_MESSAGE,
     READY,
+    TREE,
     failed,
 )
 from ocirun.linux.clone import (
@@ -37,6 +38,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
+
+    from ocirun.executor.idmap import Mapper
 
 EPERM, ESRCH = 1, 3
 
@@ -87,6 +90,7 @@ class Birth:
         self.link = link
         self.console = -1
         self.cgroups: list[str] = []  # directories that were made for this container
+        self.mapper: Mapper | None = None  # made when a mount needs it
         self.late: CgroupPlan | None = None  # the part of plan.cgroup that is still to do
         self.gone = False
 
@@ -130,6 +134,8 @@ class Birth:
                 elif kind == HOOKS:
                     host_hooks()
                     self._send(GO)
+                elif kind == TREE:
+                    self._tree(int.from_bytes(message[1:5], "little"), rights)
                 elif kind == FAILED:
                     raise failure(self.plan, message)
                 elif self.link.listener is None and not kind and self.is_executed():
@@ -145,6 +151,21 @@ class Birth:
             raise
         finally:
             self.sock.close()
+            if self.mapper is not None:
+                self.mapper.close()
+
+    def _tree(self, number: int, rights: "list[tuple[int, int, bytes]]") -> None:
+        """Map the ids of a mount's tree for init, or open it for init."""
+        if self.mapper is None:
+            from ocirun.executor.idmap import Mapper
+
+            self.mapper = Mapper(self.plan, self.pid)
+        tree = int.from_bytes(rights[0][2][:4], "little") if rights else -1
+        opened = self.mapper.tree(number, tree)
+        try:
+            self._send(TREE, [] if rights else [opened])
+        finally:
+            posix.close(opened)
 
     def _receive(self) -> "tuple[bytes, list[tuple[int, int, bytes]]]":
         try:

@@ -18,7 +18,7 @@ from ocirun.linux.fs import (
 )
 from ocirun.linux.mount import PROC_SUPER_MAGIC, filesystem_magic
 
-ENOENT, EEXIST, ENOTDIR, ELOOP, EPERM, EAGAIN = 2, 17, 20, 40, 1, 11
+ENOENT, EEXIST, ENOTDIR, ELOOP, EPERM, EAGAIN, EACCES = 2, 17, 20, 40, 1, 11, 13
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 S_IFMT, S_IFDIR = 0o170000, 0o040000
 

@@ -9,6 +9,7 @@ One SOCK_SEQPACKET socket pair, a message a packet, the first byte is its kind:
       |  GO + v1 cgroups -----------------> |
       |                                     |  writes itself into them, then
       |                                     |  the rest of the mounts
+      | <----- TREE (3), answered TREE ---> |
       | <--------------- CONSOLE + pty (1)  |
       | <----------------------- HOOKS (2)  |
       |  prestart, createRuntime            |
@@ -25,7 +26,9 @@ One SOCK_SEQPACKET socket pair, a message a packet, the first byte is its kind:
       | <---------- end of file: executed   |
       | <---------- FAILED: not executed    |
 
-    (1) with process.terminal   (2) with hooks of these kinds
+    (1) with process.terminal   (2) with hooks of these kinds   (3) with the number of an entry of
+    mounts: its ids are to be mapped, in the tree that comes along, or, as init may not look
+    into its source, in one that comes back; once for each such mount
 
 At any point init may say FAILED and exit. A message FAILED is binary and of
 bounded size: the number of the step, errno, the name of the call, and what the
@@ -36,6 +39,7 @@ parent. If either side dies the other sees the end of the file.
 GO = b"G"
 CONSOLE = b"C"
 HOOKS = b"H"
+TREE = b"T"
 READY = b"K"
 FAILED = b"E"
 BORN = b"P"  # from the go-between that joins namespaces: the pid of init

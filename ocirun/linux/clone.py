@@ -20,7 +20,7 @@ _unshare = libc("unshare", c_int)
 _setns = libc("setns", c_int, c_int)
 
 
-def clone3(flags: int, cgroup: int = -1) -> int:
+def clone3(flags: int, cgroup: int = -1, signal: int = _SIGCHLD) -> int:
     """clone3(2) without shared memory: a fork straight into new namespaces.
 
     Returns 0 in the child, the child's pid in the parent. The interpreter's
@@ -28,10 +28,12 @@ def clone3(flags: int, cgroup: int = -1) -> int:
     not use threads, and leaves by execve or posix._exit only.
 
     `cgroup` is a descriptor of the directory of a v2 cgroup to be born in; -1 for
-    the caller's. The exit signal is SIGCHLD (with CLONE_PARENT the kernel wants none: the
-    child then has its parent's).
+    the caller's. `signal` is the exit signal; with 0 nobody is told of the child's end, and only
+    a wait with __WALL finds it. (With CLONE_PARENT the kernel wants none: the child then has
+    its parent's.)
     """
-    signal = 0 if flags & CLONE_PARENT else _SIGCHLD
+    if flags & CLONE_PARENT:
+        signal = 0
     # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
     # stack_size, tls (CLONE_ARGS_SIZE_VER0 = 64 bytes)
     # set_tid, set_tid_size and cgroup follow (CLONE_ARGS_SIZE_VER2 = 88 bytes).

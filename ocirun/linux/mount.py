@@ -164,6 +164,13 @@ def mount_setattr(fd: int, attr_set: int, attr_clr: int, propagation: int, recur
     check(_mount_setattr(442, fd, b"", flags, attr, 32), "mount_setattr")
 
 
+def mount_idmap(fd: int, userns: int, recursive: bool) -> None:
+    """mount_setattr(2), MOUNT_ATTR_IDMAP: a detached mount's ids, as a user namespace maps them."""
+    attr = MOUNT_ATTR_IDMAP.to_bytes(8, "little") + bytes(16) + userns.to_bytes(8, "little")
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    check(_mount_setattr(442, fd, b"", flags, attr, 32), "mount_setattr")
+
+
 def filesystem_magic(fd: int) -> int:
     """f_type of fstatfs(2)."""
     buffer = bytearray(256)  # struct statfs is 120 bytes on 64-bit machines

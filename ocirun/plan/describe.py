@@ -86,7 +86,19 @@ def _mount(a: "tuple[Any, ...]") -> str:
 def _bind(a: "tuple[Any, ...]") -> str:
     whole = " and all below it" if a[2] else ""
     flags = "".join(", " + _propagation(flag) for flag in a[7])
+    if len(a[9]) > 1:
+        flags += ", ids mapped " + _maps(a[9])
     return f"bind {text(a[1])}{whole} on {text(a[0])}{_options(a[3] | a[5])}{flags}"
+
+
+def _maps(a: "tuple[Any, ...]") -> str:
+    _, whole, uids, gids = a
+    below = " in all of it" if whole else ""
+    if not uids:
+        return "as in the container's user namespace" + below
+    first = [":".join(maps.split(b"\n", 1)[0].decode().split()) for maps in (uids, gids)]
+    more = ", ..." if uids.count(b"\n") + gids.count(b"\n") > 2 else ""
+    return f"(users {first[0]}, groups {first[1]}{more}){below}"
 
 
 def _overlay(a: "tuple[Any, ...]") -> str:
@@ -129,6 +141,7 @@ _WORDS: "dict[str, Callable[[tuple[Any, ...]], str]]" = {
     "setns": lambda a: f"join the {a[0]} namespace {text(a[1])}",
     "time": lambda a: "make a new time namespace and set its clocks",
     "id-map": lambda a: f"map the {a[0]}s of the user namespace",
+    "mount-map": lambda a: f"map the {a[0]}s of the mount on {text(a[1])}",
     "oom-score-adj": lambda a: f"set the oom score adjustment to {a[0]}",
     "await": lambda a: "wait until the parent has made the cgroups and mappings",
     "become-root": lambda a: "become root in the user namespace",

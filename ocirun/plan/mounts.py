@@ -34,23 +34,31 @@ def compile_mounts(
     for index, entry in enumerate(spec.get("mounts") or ()):
         pointer = f"/mounts/{index}"
         options = parse_options(entry.get("options") or [])
-        if options.unsupported:
-            raise Unsupported(options.unsupported, pointer=pointer + "/options")
-        if entry.get("uidMappings") or entry.get("gidMappings"):
-            raise Unsupported(
-                "id-mapped mounts are not supported by this version",
-                pointer=pointer + ("/uidMappings" if entry.get("uidMappings") else "/gidMappings"),
-            )
         kind = entry.get("type") or ""
         target = _check_destination(entry["destination"], pointer, kind)
         if options.bind or kind in ("bind", "rbind"):
             options.recursive = options.recursive or kind == "rbind"
-            plan.child.append(_bind(plan, entry, options, target, pointer))
+            mapping: tuple[object, ...] = (index,) if spaces.private("user") else ()
+            if options.idmap or entry.get("uidMappings") or entry.get("gidMappings"):
+                from ocirun.plan.idmap import mapping_of
+
+                mapping = (index, *mapping_of(entry, options, spaces, pointer))
+                await_cgroup(plan, spaces)  # the parent answers nothing before that
+            plan.child.append(_bind(plan, entry, options, target, pointer, mapping))
+        elif options.idmap or entry.get("uidMappings") or entry.get("gidMappings"):
+            raise Unsupported(
+                "only a bind mount can be id-mapped",
+                pointer=pointer + ("/options" if options.idmap else ""),
+                hint="a new file system belongs to the container's user namespace: it needs no map",
+            )
         elif options.remount:
             plan.child.append(_remount(options, target, pointer))
         elif kind in ("cgroup", "cgroup2"):
+            _not_over_the_root(target, pointer, f"a mount of type {kind}")
             _cgroup(plan, host, spaces, options, target, pointer)
         else:
+            if options.mount_only:
+                _not_over_the_root(target, pointer, "a mount with iversion or silent")
             if target == "/dev" and options.attr_set & MOUNT_ATTR_RDONLY:
                 options.attr_set &= ~MOUNT_ATTR_RDONLY
                 late.append(
@@ -62,10 +70,6 @@ def compile_mounts(
 
 def _check_destination(destination: str, pointer: str, kind: str) -> str:
     target = clean(destination)
-    if target == "/":
-        raise Unsupported(
-            "a mount over the root is not supported", pointer=pointer + "/destination"
-        )
     if target.startswith("/proc/") and target not in INSIDE_PROC:
         raise InvalidConfig(
             f"{target} cannot be covered: it is inside /proc",
@@ -79,7 +83,15 @@ def _check_destination(destination: str, pointer: str, kind: str) -> str:
     return target
 
 
-def _bind(plan: Plan, entry: "dict[str, Any]", options: Options, target: str, pointer: str) -> Step:
+def _not_over_the_root(target: str, pointer: str, what: str) -> None:
+    if target == "/":
+        raise Unsupported(f"{what} cannot be the root", pointer=pointer + "/destination")
+
+
+def _bind(
+    plan: Plan, entry: "dict[str, Any]", options: Options, target: str, pointer: str,
+    mapping: tuple[object, ...],
+) -> Step:  # fmt: skip
     source = entry.get("source") or ""
     if not source:
         raise InvalidConfig("a bind mount needs a source", pointer=pointer)
@@ -102,6 +114,7 @@ def _bind(plan: Plan, entry: "dict[str, Any]", options: Options, target: str, po
         options.tree_clr,
         tuple(options.propagation),
         target in INSIDE_PROC,
+        mapping,
     )
 
 

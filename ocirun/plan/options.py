@@ -67,10 +67,7 @@ MS_SUPERBLOCK = {"sync": 0x10, "dirsync": 0x80, "lazytime": 0x2000000, "mand": 0
 MOUNT_ONLY = {"iversion": 0x800000, "silent": 0x8000}
 MOUNT_ONLY_CLEAR = {"noiversion": "iversion", "loud": "silent"}
 NOTHING = {"defaults"}
-UNSUPPORTED = {
-    "idmap": "id-mapped mounts (idmap) are not supported by this version",
-    "ridmap": "id-mapped mounts (ridmap) are not supported by this version",
-}
+IDMAP = ("idmap", "ridmap")
 
 
 def all_options() -> list[str]:
@@ -78,7 +75,7 @@ def all_options() -> list[str]:
     recursive = {"r" + word for word in (*ATTRIBUTES, *ACCESS_TIMES)}
     words = recursive.union(
         ATTRIBUTES, ACCESS_TIMES, PROPAGATION, SUPERBLOCK, SUPERBLOCK_CLEAR,
-        MOUNT_ONLY, MOUNT_ONLY_CLEAR, NOTHING, ("bind", "rbind", "remount", "tmpcopyup"),
+        MOUNT_ONLY, MOUNT_ONLY_CLEAR, NOTHING, IDMAP, ("bind", "rbind", "remount", "tmpcopyup"),
     )  # fmt: skip
     return sorted(words)
 
@@ -95,12 +92,12 @@ class Options:
         superblock: names of superblock flags.
         mount_only: MS_* flags that only mount(2) can set.
         data: (key, value or None) pairs for the file system.
-        unsupported: reason why the list cannot be honoured, or "".
+        idmap: "idmap", "ridmap" (of the whole tree), or "".
     """
 
     __slots__ = (
-        "attr_clr", "attr_set", "bind", "copy_up", "data", "mount_only", "propagation", "recursive",
-        "remount", "superblock", "tree_clr", "tree_set", "unsupported",
+        "attr_clr", "attr_set", "bind", "copy_up", "data", "idmap", "mount_only", "propagation",
+        "recursive", "remount", "superblock", "tree_clr", "tree_set",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -110,7 +107,7 @@ class Options:
         self.superblock: list[str] = []
         self.mount_only = 0
         self.data: list[tuple[str, str | None]] = []
-        self.unsupported = ""
+        self.idmap = ""
 
     def attribute(self, word: str, tree: bool) -> bool:
         """Take an attribute option; the last word on an attribute counts."""
@@ -160,8 +157,8 @@ def parse_options(words: list[str]) -> Options:
             result.remount = True
         elif word == "tmpcopyup":
             result.copy_up = True
-        elif word in UNSUPPORTED:
-            result.unsupported = UNSUPPORTED[word]
+        elif word in IDMAP:
+            result.idmap = word
         else:
             key, equals, value = word.partition("=")
             result.data.append((key, value if equals else None))

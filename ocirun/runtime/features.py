@@ -47,7 +47,7 @@ def features() -> "dict[str, Any]":
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
             "memoryPolicy": {"modes": list(MPOL_MODES), "flags": list(MPOL_FLAGS)},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": False},
         },
         "annotations": {"org.ocirun.version": __version__},

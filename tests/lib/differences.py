@@ -14,6 +14,7 @@ CRUN_IDS = "checks an id for little more than slashes"
 RUNC_POSTSTART = "1.1 calls poststart hooks at the end of create"
 CRUN_CREATED = "says `created`"
 CRUN_OPEN = "says `open executable: Operation not permitted` of what is no regular file"
+CRUN_IDMAP = "1.8 maps and shows the top mount only"
 CRUN_PEERS = "makes the parent of the rootfs private, so that there is no master"
 
 DIFFERENCES: Table = {
@@ -97,6 +98,12 @@ DIFFERENCES: Table = {
         "lifecycle::test_hostile_ids[run-\\xe4]": CRUN_IDS,
         "lifecycle::test_hostile_ids[run-a\\nb]": CRUN_IDS,
         "lifecycle::test_hostile_ids_of_existing_folders": CRUN_IDS,
+        "idmap::test_mappings_of_the_container[ridmap]": CRUN_IDMAP,
+        "idmap::test_ridmap_maps_what_is_mounted_below": CRUN_IDMAP,
+        "idmap::test_flags_go_with_it": CRUN_IDMAP,
+        "idmap::test_source_that_the_namespaces_root_cannot_reach[options2]": CRUN_IDMAP,
+        "idmap::test_lone_folder_with_a_mount_below_in_a_user_namespace": "shows what it covers",
+        "idmap::test_bad_mappings[one-kind]": "says only invalid argument",
         "mounts::test_flags_of_a_tmpfs[nosymfollow]": "1.8 does not know it",
         "mounts::test_flags_of_a_tmpfs[symfollow]": "1.8 does not know it",
         "mounts::test_flags_of_a_bind_mount[nosymfollow]": "1.8 does not know it",

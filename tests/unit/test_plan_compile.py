@@ -24,6 +24,10 @@ V1 = Layout(
 )
 
 
+ID = [{"containerID": 0, "hostID": 1000, "size": 10}]
+BIND = {"destination": "/x", "source": "/y", "options": ["bind"]}
+
+
 def base() -> Spec:
     spec = copy.deepcopy(default_spec())
     spec["process"]["terminal"] = False
@@ -55,6 +59,36 @@ def test_the_same_spec_makes_the_same_plan() -> None:
     assert first.cgroup is not None
     assert second.cgroup is not None
     assert first.cgroup.steps == second.cgroup.steps
+
+
+@pytest.mark.parametrize(
+    ("options", "mapped", "mapping"),
+    [
+        (["bind"], False, (0,)),
+        (["rbind", "idmap"], False, (0, False, b"", b"")),
+        (["rbind", "idmap", "ridmap"], False, (0, True, b"", b"")),
+        (["bind"], True, (0, False, b"0 1000 10\n", b"0 1000 10\n0 1000 10\n")),
+    ],
+)
+def test_id_mapped_mounts_in_a_user_namespace(
+    options: list[str], mapped: bool, mapping: tuple[object, ...]
+) -> None:
+    spec = base()
+    spec["linux"]["namespaces"].append({"type": "user", "path": "/u"})
+    maps = {"uidMappings": ID, "gidMappings": ID * 2} if mapped else {}
+    spec["mounts"] = [{**BIND, "options": options, **maps}]
+    assert only(compiled(spec), "bind").args[9] == mapping
+
+
+def test_an_id_mapped_mount_waits_for_the_parent() -> None:
+    spec = base()
+    spec["mounts"] = [BIND, {**BIND, "uidMappings": ID, "gidMappings": ID}]
+    plan = compiled(spec)
+    order = ops(plan)
+    assert order.count("await") == 1
+    assert order[order.index("bind") :][:3] == ["bind", "await", "bind"]
+    first, second = (step.args[9] for step in plan.child if step.op == "bind")
+    assert (first, second) == ((), (1, False, b"0 1000 10\n", b"0 1000 10\n"))
 
 
 def test_the_order_of_the_steps() -> None:
@@ -163,14 +197,14 @@ TMPFS = {"destination": "/data", "type": "tmpfs", "source": "tmpfs"}
             {"destination": "data/../x", "source": "src", "options": ["rbind", "ro", "rslave"]},
             Step(
                 "bind", "/mounts/0", b"/x", b"/bundle/src", True, m.MOUNT_ATTR_RDONLY, 0, 0, 0,
-                (m.MS_SLAVE | m.MS_REC,), False,
+                (m.MS_SLAVE | m.MS_REC,), False, (),
             ),
         ),
         (
             {"destination": "/proc/meminfo", "type": "bind", "source": "/m", "options": ["rro"]},
             Step(
                 "bind", "/mounts/0", b"/proc/meminfo", b"/m", False, 0, 0, m.MOUNT_ATTR_RDONLY, 0,
-                (), True,
+                (), True, (),
             ),
         ),
         (
@@ -346,8 +380,8 @@ def setting(*path: str | int, value: object) -> Callable[[Spec], None]:
         (setting("linux", "timeOffsets", value={"boottime": {"secs": 1}}), InvalidConfig,
          "/linux/timeOffsets", "time namespace"),
         (setting("root", value={"path": "/"}), BundleError, "", "root of the host"),
-        (setting("mounts", value=[{"destination": "/", "type": "tmpfs"}]), Unsupported,
-         "/mounts/0/destination", "over the root"),
+        (setting("mounts", value=[{"destination": "/", "type": "tmpfs", "options": ["silent"]}]),
+         Unsupported, "/mounts/0/destination", "cannot be the root"),
         (setting("mounts", value=[{"destination": "/proc/sys", "type": "tmpfs"}]), InvalidConfig,
          "/mounts/0/destination", "inside /proc"),
         (setting("mounts", value=[{"destination": "/proc", "type": "tmpfs"}]), InvalidConfig,
@@ -359,6 +393,16 @@ def setting(*path: str | int, value: object) -> Callable[[Spec], None]:
          InvalidConfig, "/mounts/0/options", "'a'"),
         (setting("mounts", value=[{"destination": "/x", "type": "tmpfs", "options": ["idmap"]}]),
          Unsupported, "/mounts/0/options", "id-mapped"),
+        (setting("mounts", value=[{"destination": "/x", "type": "tmpfs", "gidMappings": ID}]),
+         Unsupported, "/mounts/0", "id-mapped"),
+        (setting("mounts", value=[{**BIND, "options": ["rbind", "ridmap"]}]),
+         InvalidConfig, "/mounts/0/options", "without mappings"),
+        (setting("mounts", value=[{**BIND, "uidMappings": ID}]),
+         InvalidConfig, "/mounts/0", "needs gidMappings"),
+        (setting("mounts", value=[{**BIND, "gidMappings": ID}]),
+         InvalidConfig, "/mounts/0", "needs uidMappings"),
+        (setting("mounts", value=[{**BIND, "uidMappings": ID, "gidMappings": ID * 341}]),
+         InvalidConfig, "/mounts/0/gidMappings", "341"),
         (setting("linux", "seccomp", value={"defaultAction": "SCMP_ACT_ALLOW"}), Unsupported,
          "/linux/seccomp", "seccomp"),
         (setting("linux", "sysctl", value={"vm.swappiness": "1"}), InvalidConfig,
@@ -397,6 +441,7 @@ def test_every_step_can_be_put_into_words() -> None:
         {"destination": "/b", "source": "/b", "options": ["rbind", "ro", "shared"]},
         {"destination": "/b", "options": ["remount", "noexec"]},
     ]
+    spec["mounts"] += [{**BIND, "uidMappings": ID, "gidMappings": ID * 2}]
     spec["hooks"] = {"prestart": [{"path": "/h"}]}
     plan = compiled(spec, Host(V1))
     assert plan.cgroup is not None
@@ -408,7 +453,9 @@ def test_every_step_can_be_put_into_words() -> None:
 
 
 def test_flags_are_symbolic() -> None:
-    step = Step("bind", "/mounts/0", b"/x", b"/y", True, m.MOUNT_ATTR_RDONLY, 0, 0, 0, (), False)
+    step = Step(
+        "bind", "/mounts/0", b"/x", b"/y", True, m.MOUNT_ATTR_RDONLY, 0, 0, 0, (), False, ()
+    )
     assert main_call(step, "open_tree") == 'open_tree("/y", OPEN_TREE_CLONE|AT_RECURSIVE)'
     assert main_call(step, "mount_setattr") == "mount_setattr(set MOUNT_ATTR_RDONLY, clear 0)"
     clone = Step("clone", "/linux/namespaces", c.CLONE_NEWPID | c.CLONE_NEWNS)

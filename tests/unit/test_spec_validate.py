@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spec_mutants import unhurried
 from test_spec_strict import DROP, changed
 
-from ocirun.plan.options import ACCESS_TIMES, ATTRIBUTES, UNSUPPORTED, all_options
+from ocirun.plan.options import ACCESS_TIMES, ATTRIBUTES, all_options
 from ocirun.plan.security import NUMBERS
 from ocirun.spec import known, strict, validate
 from ocirun.spec.default import default_spec
@@ -350,7 +350,7 @@ def test_duplicate_names_are_suspicious(report):
 
 def test_the_tables_of_names_are_those_of_the_compiler():
     assert {*known.CAPABILITIES} == {*NUMBERS}
-    assert set(known.MOUNT_OPTIONS) == {*all_options(), *UNSUPPORTED}
+    assert set(known.MOUNT_OPTIONS) == {*all_options()}
     for on, off in known.OPPOSITES.items():
         plain = (on[1:], off[1:]) if on not in (*ATTRIBUTES, *ACCESS_TIMES) else (on, off)
         if plain[0] in ATTRIBUTES:
