@@ -8,6 +8,8 @@ STAMPS := .stamps
 
 # What the tests, the demo and the benchmark run beside ocirun itself.
 DEBIAN_PACKAGES := busybox-static runc crun strace skopeo umoci gcc libc6-dev
+# The kernels of tests/lab. What apt cannot install is told by the tests that skip.
+LAB_PACKAGES := user-mode-linux
 PYTHON_DIRS := $(wildcard ocirun tools tests bench bundles)
 LAUNCHER := build/prefix/bin/ocirun
 
@@ -22,10 +24,10 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types generated generate format bench install uninstall clean
+.PHONY: help setup demo test lab lab-shell lint types generated generate format bench install uninstall clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
 	    printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMPS)/setup $(LAUNCHER) ## make .venv, install what is missing, build the launcher
@@ -35,6 +37,15 @@ demo: setup ## see a container run, step by step (as root)
 
 test: setup lint types generated ## run everything: style, types, generated files, all tests
 	@$(BIN)/python -m pytest
+
+# The labs' command line: LAB=uml TESTS='tests/e2e/test_pure_v2.py -k memory'
+LAB ?= uml
+TESTS ?= tests/root/test_cgroups_v2_limits.py
+lab: setup ## run TESTS='paths, options of pytest' in LAB=uml (docs/labs.md)
+	@PYTHONPATH=tests $(BIN)/python -m lab $(LAB) $(TESTS)
+
+lab-shell: setup ## a shell in LAB=uml
+	@PYTHONPATH=tests $(BIN)/python -m lab $(LAB)
 
 lint: $(STAMPS)/setup ## check style and formatting
 	@$(BIN)/ruff check --quiet $(PYTHON_DIRS)
@@ -73,6 +84,7 @@ clean: ## remove what was built; keeps .venv
 
 $(STAMPS)/setup: constraints.txt tools/setup.sh Makefile
 	@tools/setup.sh $(DEBIAN_PACKAGES)
+	@mkdir -p $(STAMPS) && tools/setup.sh --optional $(STAMPS)/lab-packages $(LAB_PACKAGES)
 	@[ -x $(BIN)/python ] || { $(CHECK_PYTHON); }
 	@[ -x $(BIN)/python ] || { echo 'setup: making $(VENV)'; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -m pip install --quiet -r constraints.txt

@@ -174,9 +174,14 @@ def _enable(
     try:
         write(file, " ".join("+" + controller for controller in wanted))
         return
-    except CallFailed:
-        # All or nothing, says the kernel; so ask for each one.
-        pass
+    except CallFailed as error:
+        if error.errno == errno.EBUSY:
+            # It has processes of its own. Some controllers could be had (cgroups(7) "Thread
+            # mode"), but then no process could be in the cgroups below.
+            if needed:
+                raise
+            return
+    # All or nothing, says the kernel; so ask for each one.
     enabled = read(file).decode().split()  # by somebody with more rights, maybe
     for controller in wanted:
         if controller in enabled:

@@ -16,6 +16,12 @@ PASSWD = (
 GROUP = "root:x:0:\nguest:x:1000:\nextra:x:2000:guest\n"
 
 
+def compile_probe(source: Path, target: Path) -> None:
+    """Compiles the probe, static."""
+    command = ["gcc", "-O1", "-Wall", "-static", "-o", target, source]
+    subprocess.run(command, check=True, timeout=60)
+
+
 class RootfsSource:
     """Compiles the probe, knows busybox's applets, and fills folders with them."""
 
@@ -26,11 +32,11 @@ class RootfsSource:
         if not host_busybox:
             raise FileNotFoundError("busybox (Debian: busybox-static)")
         shutil.copy(host_busybox, self.busybox)
-        subprocess.run(
-            ["gcc", "-O1", "-Wall", "-static", "-o", self.probe, probe_source],
-            check=True,
-            timeout=60,
-        )
+        if compiled := os.environ.get("OCIRUN_TEST_PROBE"):  # in a lab, which has no compiler
+            shutil.copy(compiled, self.probe)
+            self.probe.chmod(0o755)
+        else:
+            compile_probe(probe_source, self.probe)
         listing = subprocess.run(
             [self.busybox, "--list"], check=True, capture_output=True, text=True
         )

@@ -134,7 +134,8 @@ def in_v2_view(body: Callable[[], None]) -> None:
             private_recursive, new_mount_namespace = 0x44000, 0x20000
             assert libc.unshare(new_mount_namespace) == 0, os.strerror(ctypes.get_errno())
             assert libc.mount(b"none", b"/", None, private_recursive, None) == 0
-            assert libc.mount(b"none", b"/sys/fs/cgroup", b"cgroup2", 0, None) == 0
+            if cgroups.layout().mode != "v2":
+                assert libc.mount(b"none", b"/sys/fs/cgroup", b"cgroup2", 0, None) == 0
             body()
             status = 0
         except BaseException:
