@@ -62,6 +62,18 @@ _HINTS = {
     ("security-label", "ENOENT"): "the kernel has no such profile: load it first",
     ("security-label", "EINVAL"): "the security module does not know this label",
     ("security-label", "EACCES"): "the policy does not allow this change",
+    ("network-device-check", "ENODEV"): "the host has no network device of this name: see "
+    "/sys/class/net",
+    ("network-device", "EINVAL"): "some devices belong to one network namespace, such as lo",
+    ("network-device", "EPERM"): "moving a network device needs CAP_NET_ADMIN on the host",
+    ("network-device-check", "EPERM"): "moving a network device needs CAP_SYS_ADMIN and "
+    "CAP_NET_ADMIN on the host",
+    ("resctrl-existing", "ENOENT"): "a closID without schemata names a group that is there: make "
+    "it, or add schemata",
+    ("resctrl-group", "ENOSPC"): "the processor has no further class of service",
+    ("resctrl-monitor", "ENOSPC"): "the processor has no further monitoring id",
+    ("resctrl-monitor", "EEXIST"): "it is another container's, or was left behind by one",
+    ("resctrl-group", "EINVAL"): "the processor does not have this resource, or not this value",
     ("id-map", "EPERM"): "the ids must belong to the caller, or the caller needs CAP_SETUID and "
     "CAP_SETGID",
     ("id-map", "EINVAL"): "do two of the mappings overlap?",

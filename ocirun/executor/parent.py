@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from ocirun.executor.idmap import Mapper
+    from ocirun.executor.outside import Undo
 
 EPERM, ESRCH = 1, 3
 
@@ -89,6 +90,7 @@ class Birth:
         self.sock = sock
         self.link = link
         self.console = -1
+        self.undo: list[Undo] = []  # takes back what was done outside for it
         self.cgroups: list[str] = []  # directories that were made for this container
         self.mapper: Mapper | None = None  # made when a mount needs it
         self.late: CgroupPlan | None = None  # the part of plan.cgroup that is still to do
@@ -107,6 +109,10 @@ class Birth:
             if plan.oom_score_adj is not None:
                 score = str(plan.oom_score_adj.args[0]).encode()
                 self._write("oom_score_adj", score, plan.oom_score_adj)
+            if plan.parent:
+                from ocirun.executor.outside import perform
+
+                perform(plan.parent, self.pid, self.undo)
             self._send(GO, [fd for fd, _ in doors.tasks] if doors else [])
         except BaseException:
             self.abort()
@@ -151,6 +157,10 @@ class Birth:
             raise
         finally:
             self.sock.close()
+            if self.undo:
+                from ocirun.executor.outside import let_go
+
+                let_go(self.undo)
             if self.mapper is not None:
                 self.mapper.close()
 
@@ -186,6 +196,8 @@ class Birth:
         if self.gone:
             return
         self.gone = True
+        while self.undo:  # while init holds its namespaces
+            self.undo.pop()[0]()
         self.process.end()
         if self.console >= 0:
             posix.close(self.console)

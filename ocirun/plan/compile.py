@@ -9,7 +9,7 @@ from ocirun.errors import Unsupported
 from ocirun.plan.devices import compile_devices
 from ocirun.plan.host import Host
 from ocirun.plan.mounts import compile_mounts
-from ocirun.plan.namespaces import await_cgroup, compile_namespaces
+from ocirun.plan.namespaces import Namespaces, await_cgroup, compile_namespaces
 from ocirun.plan.process import compile_hooks, compile_process
 from ocirun.plan.rootfs import compile_paths, compile_pivot, compile_root
 from ocirun.plan.step import Plan, Step
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 # a wish that is silently dropped is a hole.
 _UNSUPPORTED = (
     ("linux", "seccomp"),
-    ("linux", "intelRdt"),
-    ("linux", "netDevices"),
     ("linux", "mountLabel"),
 )
 
@@ -56,6 +54,7 @@ def compile_plan(
     plan = Plan(container_id, bundle)
     spaces = compile_namespaces(plan, spec)
     compile_hooks(plan, spec)
+    _outside(plan, spec, host, spaces)
     if host.layout is not None:
         plan.cgroup = compile_cgroup(spec, host.layout, container_id, euid=host.euid)
     steps = plan.child
@@ -91,6 +90,19 @@ def compile_plan(
         steps.append(Step("undumpable", ""))
     compile_process(plan, spec, host, spaces)
     return plan
+
+
+def _outside(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Namespaces) -> None:
+    """What the parent does outside for few containers."""
+    linux = spec.get("linux") or {}
+    if linux.get("netDevices"):
+        from ocirun.plan.netdevices import compile_net_devices
+
+        compile_net_devices(plan, spec, spaces)
+    if linux.get("intelRdt") is not None:
+        from ocirun.plan.resctrl import compile_resctrl
+
+        compile_resctrl(plan, spec, host)
 
 
 def _names(plan: Plan, spec: "dict[str, Any]") -> None:

@@ -62,12 +62,27 @@ def _label(a: "tuple[Any, ...]") -> str:
     return f"choose the SELinux label {label}"
 
 
+def _group(a: "tuple[Any, ...]") -> str:
+    lines = "; ".join((a[3] + a[2]).decode("utf-8", "backslashreplace").splitlines())
+    return f"make the resctrl group {a[1]}" + (f" with {lines}" if lines else "")
+
+
 WORDS: "Words" = {
     "scheduler": _scheduler,
     "io-priority": lambda a: f"set the I/O priority to {_name(IOPRIO_CLASSES, a[0])} {a[1]}",
     "memory-policy": _policy,
     "cpu-affinity": _affinity,
     "security-label": _label,
+    "own-namespace": lambda a: f"see that the {a[0]} namespace is not the runtime's own",
+    "network-device-check": lambda a: f"see that the network device {a[0]} can become {a[1]}",
+    "network-device": lambda a: (
+        f"move the network device {a[0]} into the container as {a[1]}, with its addresses"
+    ),
+    "resctrl-group": _group,
+    "resctrl-existing": lambda a: f"see that there is the resctrl group {a[0]}",
+    "resctrl-monitor": lambda a: f"make the monitoring group {a[1]}",
+    "resctrl-remove": lambda a: f"remove the resctrl group {a[0]}",
+    "resctrl-join": lambda a: f"put the process into the resctrl group {a[1]}",
 }
 
 CALLS: "Words" = {

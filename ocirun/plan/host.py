@@ -20,6 +20,7 @@ class Host:
         layout: cgroup hierarchies; None when cgroups are not managed.
         euid: effective user id of the caller.
         capabilities: bit mask of the capabilities that the caller can hand on.
+        resctrl_root: where resctrl is mounted, "" for nowhere; None: to be found out.
         security_modules: names of the active security modules; None: to be found out.
     """
 
@@ -29,17 +30,29 @@ class Host:
         euid: int = 0,
         capabilities: int = ALL_CAPABILITIES,
         security_modules: frozenset[str] | None = None,
+        resctrl_root: str | None = None,
     ) -> None:
         self.layout = layout
         self.euid = euid
         self.capabilities = capabilities
         self.security_modules = security_modules
+        self.resctrl_root = resctrl_root
 
     def has_security_module(self, name: str) -> bool:
         """Whether "apparmor" or "selinux" is active. Read once, and only when it is asked for."""
         if self.security_modules is None:
             self.security_modules = _security_modules()
         return name in self.security_modules
+
+    def resctrl(self) -> str:
+        """Where resctrl is mounted, "" for nowhere. Read once, and only when it is asked for."""
+        if self.resctrl_root is None:
+            self.resctrl_root = ""
+            for line in _read("/proc/self/mountinfo").splitlines():
+                mount, _, rest = line.partition(b" - ")
+                if rest.startswith(b"resctrl "):
+                    self.resctrl_root = mount.split(b" ")[4].decode("utf-8", "surrogateescape")
+        return self.resctrl_root
 
     def mountpoint_of(self, path: str) -> str:
         """The mount point that `path` lies on (proc(5), mountinfo); "/" if none is found."""

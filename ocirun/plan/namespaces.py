@@ -95,6 +95,17 @@ def await_cgroup(plan: Plan, spaces: Namespaces) -> None:
     spaces.awaited = spaces.cgroup_done = True
 
 
+def own_namespace(plan: Plan, spaces: Namespaces, kind: str, what: str, pointer: str) -> None:
+    """Have the parent see that a namespace joined by path is not the runtime's own.
+
+    Only then can be told: the path may lead elsewhere by the time it is opened.
+    """
+    if kind in spaces.joined:
+        file = {"network": "net", "mount": "mnt"}.get(kind, kind)
+        path = next(step.args[1] for step in plan.joins if step.args[0] == kind)
+        plan.parent.append(Step("own-namespace", pointer, kind, file, what, path))
+
+
 def _mapping(linux: "dict[str, Any]", name: str) -> bytes:
     entries = linux.get(name)
     if not entries:

@@ -77,6 +77,8 @@ class Plan:
         oom_score_adj: step for /proc/PID/oom_score_adj, or None.
         child: the steps of the init process, in order; `ready` counts those
             that come before it reports that the container is created.
+        parent: rare steps of the parent, between the clone and GO.
+        resctrl: directories of resctrl that are the container's own, as the steps make them.
         exec: steps of processes that `exec` brings into the container later.
         candidates: paths to try for process.args[0]; args, env: for execve(2).
         hooks: name of the hook list -> hooks.
@@ -98,6 +100,8 @@ class Plan:
         self.cgroup: CgroupPlan | None = None
         self.oom_score_adj: Step | None = None
         self.child: list[Step] = []
+        self.parent: list[Step] = []
+        self.resctrl: list[str] = []
         self.exec: list[Step] = []
         self.candidates: list[bytes] = []
         self.args: list[bytes] = []

@@ -1,7 +1,7 @@
 """Kernel parameters: only those of namespaces that the container owns (config-linux.md)."""
 
 from ocirun.errors import InvalidConfig
-from ocirun.plan.namespaces import Namespaces
+from ocirun.plan.namespaces import Namespaces, own_namespace
 from ocirun.plan.step import Plan, Step
 from ocirun.plan.values import encode, token
 
@@ -17,6 +17,7 @@ def compile_sysctl(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces) -> No
         return
     from ocirun.spec.strict_linux import sysctl_namespace, sysctl_path
 
+    seen: set[str] = set()
     for name, value in wanted.items():
         pointer = "/linux/sysctl/" + token(name)
         parts = sysctl_path(name)
@@ -33,5 +34,8 @@ def compile_sysctl(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces) -> No
                 pointer=pointer,
                 hint=f'add {{"type": "{kind}"}} to linux.namespaces',
             )
+        if kind not in seen:
+            seen.add(kind)
+            own_namespace(plan, spaces, kind, f"the kernel parameter {name}", pointer)
         path = encode("/".join(parts), pointer)
         plan.child.append(Step("sysctl", pointer, path, encode(value, pointer)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _PLAIN = (
     "id", "bundle", "rootfs", "unshare", "own_time", "time_offsets", "uid_map", "gid_map",
-    "candidates", "args", "env", "terminal", "size", "warnings",
+    "candidates", "args", "env", "terminal", "size", "warnings", "resctrl",
 )  # fmt: skip
 """What is written as it is; the rest consists of steps and hooks."""
 
@@ -30,6 +30,7 @@ def encode(plan: Plan) -> bytes:
         _steps(() if score is None else (score,)),
         _steps(plan.joins),
         _steps(plan.child),
+        _steps(plan.parent),
         _steps(plan.exec),
         cgroup and (_steps(cgroup.steps), _steps(cgroup.join), cgroup.paths),
         {
@@ -43,13 +44,14 @@ def encode(plan: Plan) -> bytes:
 
 def decode(data: bytes) -> Plan:
     """The plan of these bytes, which `encode` made in a process that is trusted."""
-    plain, score, joins, child, later, cgroup, hooks = marshal.loads(data)  # noqa: S302
+    plain, score, joins, child, parent, later, cgroup, hooks = marshal.loads(data)  # noqa: S302
     plan = Plan("", "")
     for name, value in zip(_PLAIN, plain, strict=True):
         setattr(plan, name, value)
     plan.oom_score_adj = _step(score[0]) if score else None
     plan.joins = list(map(_step, joins))
     plan.child = list(map(_step, child))
+    plan.parent = list(map(_step, parent))
     plan.exec = list(map(_step, later))
     if cgroup is not None:
         steps, join, paths = cgroup

@@ -263,6 +263,9 @@ def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, 
         "hooks": {name: hooks[name] for name in _LATER_HOOKS if hooks.get(name)},
         "command": spec["process"]["args"][0],
     }
+    if plan.resctrl:
+        # Of groups that are there already delete must leave its hands.
+        fields["resctrl"] = list(_unused({path: path for path in plan.resctrl}))
     if plan.exec:
         fields["execCPUAffinity"] = spec["process"]["execCPUAffinity"]
     return fields

@@ -68,6 +68,10 @@ def clear(
         from ocirun.cgroups import remove
 
         remove(cgroups)
+    if fields.get("resctrl"):
+        from ocirun.executor.resctrl import remove as remove_groups
+
+        remove_groups(fields["resctrl"])
     if fields["hooks"].get("poststop"):
         run_poststop(settings, fields)
     if fields["annotations"].get("run.ocirun.launch"):

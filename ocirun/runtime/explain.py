@@ -76,6 +76,7 @@ def _phases(plan: Plan) -> list[tuple[str, Step]]:
         steps += [(PARENT, step) for step in (*plan.cgroup.steps, *plan.cgroup.join)]
     if plan.oom_score_adj is not None:
         steps.append((PARENT, plan.oom_score_adj))
+    steps += [(PARENT, step) for step in plan.parent]
     for step in plan.child:
         if step.op == "hooks":
             for name in ("prestart", "createRuntime", "createContainer"):

@@ -24,6 +24,7 @@ def check(config: "Config", kinds: "dict[str, str]", found: "list[Problem]") -> 
     """Append every problem of the rare properties of config["linux"] to `found`."""
     linux = config["linux"]
     _user_namespace(config, kinds, found)
+    _names_twice(config, found)
     for rule in _RULES:
         rule(linux, kinds, found)
 
@@ -133,6 +134,11 @@ def _net_devices(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]
             if not _interface(text):
                 hint = "1 to 15 bytes without spaces, slashes and colons"
                 found.append((where, f'"{text}" is no name for an interface', hint))
+        if "%" in inside:  # a template: the kernel finds a free number (dev_alloc_name())
+            if not inside.endswith("%d") or inside.count("%") > 1:
+                hint = "%d at its end stands for a number"
+                found.append((f"{pointer}/name", f'"{inside}" is no template for a name', hint))
+            continue
         if inside in names:
             message = f'"{inside}" is also the name of {names[inside]}'
             found.append((f"{pointer}/name", message, ""))
@@ -236,8 +242,18 @@ def _errno(rule: "Config", action: str, name: str, base: str, found: "list[Probl
 
 def _intel_rdt(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]") -> None:
     closid = linux.get("intelRdt", {}).get("closID", "")
-    if closid in (".", "..") or "/" in closid:
+    if closid in (".", "..") or ("/" in closid and closid != "/"):
         found.append(("/linux/intelRdt/closID", "not the name of a directory", ""))
+
+
+def _names_twice(config: "Config", found: "list[Problem]") -> None:
+    """A name has a property of its own; with both, one would be lost."""
+    for name in ("hostname", "domainname"):
+        for key in (f"kernel.{name}", f"kernel/{name}"):
+            if config.get(name) and key in config["linux"].get("sysctl", ()):
+                hint = f"leave one of the two out: /{name} is the usual one"
+                pointer = f"/linux/sysctl/{token(key)}"
+                found.append((pointer, f"/{name} sets it already", hint))
 
 
 _RULES = (_time_offsets, _devices, _net_devices, _sysctl, _resources, _seccomp, _intel_rdt)

@@ -374,7 +374,6 @@ def test_control_characters_are_escaped(runtime: Runtime, bundle: Bundle) -> Non
     ("pointer", "value", "words"),
     [
         ("/linux/seccomp", {"defaultAction": "SCMP_ACT_ALLOW"}, "seccomp"),
-        ("/linux/intelRdt", {"closID": "x"}, "intelRdt"),
     ],
 )
 def test_what_is_not_supported_is_said(
