@@ -30,7 +30,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
 	    printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-setup: $(STAMPS)/setup $(LAUNCHER) ## make .venv, install what is missing, build the launcher
+setup: $(STAMPS)/setup $(LAUNCHER) build/probe ## make .venv, install what is missing, build the launcher
 
 demo: setup ## see a container run, step by step (as root)
 	@OCIRUN=$(abspath $(LAUNCHER)) tools/demo.sh </dev/null
@@ -58,10 +58,12 @@ types: $(STAMPS)/setup ## check the types, strictly
 generated: $(STAMPS)/setup ## check that the generated files are current
 	@$(BIN)/python -m tools.gen_table --check
 	@$(BIN)/python -m tools.gen_fastcheck --check
+	@$(BIN)/python -m tools.gen_coverage --check
 
 generate: $(STAMPS)/setup ## write the generated files again
 	@$(BIN)/python -m tools.gen_table
 	@$(BIN)/python -m tools.gen_fastcheck
+	@$(BIN)/python -m tools.gen_coverage
 
 format: $(STAMPS)/setup ## format the code
 	@$(BIN)/ruff check --quiet --fix $(PYTHON_DIRS)
@@ -89,6 +91,10 @@ $(STAMPS)/setup: constraints.txt tools/setup.sh Makefile
 	@[ -x $(BIN)/python ] || { echo 'setup: making $(VENV)'; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -m pip install --quiet -r constraints.txt
 	@mkdir -p $(STAMPS) && touch $@
+
+build/probe: tests/probe/probe.c
+	@mkdir -p build
+	@gcc -O1 -Wall -Wextra -Wno-format-truncation -static -o $@ $<
 
 $(LAUNCHER): $(STAMPS)/setup tools/install.py
 	@$(BIN)/python tools/install.py --editable build/prefix

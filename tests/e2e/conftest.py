@@ -111,7 +111,7 @@ def session_folder() -> Iterator[Path]:
 def rootfs_source(session_folder: Path) -> RootfsSource:
     folder = session_folder / "source"
     folder.mkdir()
-    return RootfsSource(folder, HERE.parent / "lib/probe.c")
+    return RootfsSource(folder)
 
 
 @pytest.fixture

@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.rootfs import compile_probe
+from lib.rootfs import build_probe
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PROBE = CHECKOUT / "tests/lib/probe.c"
 APT_WORDS = CHECKOUT / ".stamps/lab-packages"
 
 
@@ -126,7 +125,7 @@ class Lab:
         self.prepare()
         folder = Path(tempfile.mkdtemp(prefix=f"ocirun-{self.name}-"))
         try:
-            compile_probe(PROBE, folder / "probe")
+            shutil.copy(build_probe(), folder / "probe")
             (folder / "command.sh").write_text(script(command, self.environment(), captured))
             self.fill(folder)
             yield folder

@@ -24,7 +24,7 @@ class Mount:
 def parse(text: str) -> list[Mount]:
     mounts = []
     for line in text.splitlines():
-        fields = line.split()
+        fields = line.split(" ")  # the source may be empty
         dash = fields.index("-")
         mounts.append(
             Mount(

@@ -1,7 +1,7 @@
 """The root file system of the test containers: busybox and the probe, both static.
 
-Copied and compiled once a session; a bundle gets a tree of its own made of hard
-links (ten times as fast as symlinks), so that a test may spoil its rootfs.
+Copied once a session; a bundle gets a tree of its own made of hard links (ten times as fast
+as symlinks), so that a test may spoil its rootfs.
 """
 
 import os
@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROBE = "build/probe"
 FOLDERS = ("bin", "dev", "etc", "home", "mnt", "opt", "proc", "root", "sys", "tmp", "usr", "var")
 PASSWD = (
     "root:x:0:0:root:/root:/bin/sh\nguest:x:1000:1000:guest:/home:/bin/sh\n1000:x:0:0::/:/bin/sh\n"
@@ -16,27 +18,25 @@ PASSWD = (
 GROUP = "root:x:0:\nguest:x:1000:\nextra:x:2000:guest\n"
 
 
-def compile_probe(source: Path, target: Path) -> None:
-    """Compiles the probe, static."""
-    command = ["gcc", "-O1", "-Wall", "-static", "-o", target, source]
-    subprocess.run(command, check=True, timeout=60)
+def build_probe() -> Path:
+    """Lets the Makefile compile the probe, static, if need be; its path."""
+    subprocess.run(["make", "--quiet", PROBE], cwd=CHECKOUT, check=True, timeout=60)
+    return CHECKOUT / PROBE
 
 
 class RootfsSource:
-    """Compiles the probe, knows busybox's applets, and fills folders with them."""
+    """Fetches the probe, knows busybox's applets, and fills folders with them."""
 
-    def __init__(self, folder: Path, probe_source: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.busybox = folder / "busybox"
         self.probe = folder / "probe"
         host_busybox = shutil.which("busybox")
         if not host_busybox:
             raise FileNotFoundError("busybox (Debian: busybox-static)")
         shutil.copy(host_busybox, self.busybox)
-        if compiled := os.environ.get("OCIRUN_TEST_PROBE"):  # in a lab, which has no compiler
-            shutil.copy(compiled, self.probe)
-            self.probe.chmod(0o755)
-        else:
-            compile_probe(probe_source, self.probe)
+        # In a lab, which has no compiler, it is there already.
+        shutil.copy(os.environ.get("OCIRUN_TEST_PROBE") or build_probe(), self.probe)
+        self.probe.chmod(0o755)
         listing = subprocess.run(
             [self.busybox, "--list"], check=True, capture_output=True, text=True
         )

@@ -12,6 +12,7 @@ import pytest
 import spec_mutants
 from jsonschema import Draft4Validator, Draft6Validator
 from jsonschema.validators import extend
+from lib import properties
 from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
@@ -117,6 +118,35 @@ def test_mutants_of_the_official_cases(path):
     for index, (what, mutant) in enumerate(spec_mutants.mutants(document)):
         if index % stride == 0:
             assert ours.is_valid(mutant) is theirs.is_valid(mutant), what
+
+
+def test_the_properties_are_the_official_ones():
+    """So that docs/spec-coverage.md, which has a row for each of ours, has one for each of theirs."""
+    files = {path.name: json.loads(path.read_text()) for path in OFFICIAL.glob("*.json")}
+
+    def walk(sub, file, path=()):
+        if "$ref" in sub:
+            name, _, place = sub["$ref"].partition("#")
+            file = name or file
+            sub = files[file]
+            for token in place.strip("/").split("/"):
+                sub = sub[token]
+            return walk(sub, file, path)
+        found = [p for part in sub.get("allOf", ()) for p in walk(part, file, path)]
+        found += [p for part in sub.get("anyOf", ()) for p in walk(part, file, path)]
+        for name, inner in sub.get("properties", {}).items():
+            found += [(*path, name), *walk(inner, file, (*path, name))]
+        inner = [sub.get("items"), sub.get("additionalProperties")]
+        inner += sub.get("patternProperties", {}).values()
+        for one in inner:
+            if isinstance(one, dict):
+                found += walk(one, file, (*path, "*"))
+        return found
+
+    found = walk(files["config-schema.json"], "config-schema.json")
+    theirs = {path for path in found if len(path) == 1 or path[0] not in OTHER_PLATFORMS}
+    older = {("linux", "intelRdt", name) for name in ("enableCMT", "enableMBM")}  # until 1.2
+    assert theirs | older == set(properties.rows())
 
 
 @pytest.mark.parametrize("rootless", [False, True])

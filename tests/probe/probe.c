@@ -4,6 +4,7 @@
  * kernel by system calls where it can, so that it works without /proc as well.
  *
  *   probe [ANY ARGUMENTS]    print the report, exit 0
+ *   probe --look PATH...     the same, with what is at these places under "paths"
  *   probe --exit N           exit with status N
  *   probe --signal N         restore the default action of signal N, raise it
  *   probe --tiocsti          try to push a byte into the controlling terminal
@@ -25,6 +26,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <termios.h>
 #include <unistd.h>
@@ -152,6 +154,98 @@ static void privileges(void)
 	int death = 0;
 	prctl(PR_GET_PDEATHSIG, &death, 0, 0, 0);
 	number("pdeathsig", death);
+	number("seccomp", prctl(PR_GET_SECCOMP, 0, 0, 0, 0));
+}
+
+static char type_of(mode_t mode)
+{
+	return S_ISREG(mode) ? 'f' : S_ISDIR(mode) ? 'd' : S_ISLNK(mode) ? 'l' :
+	       S_ISCHR(mode) ? 'c' : S_ISBLK(mode) ? 'b' : S_ISFIFO(mode) ? 'p' : 's';
+}
+
+static void members_of_stat(const struct stat *s)
+{
+	char type[2] = {type_of(s->st_mode), 0};
+	string("type", type);
+	number("mode", s->st_mode & 07777);
+	number("uid", s->st_uid);
+	number("gid", s->st_gid);
+	number("major", major(s->st_rdev));
+	number("minor", minor(s->st_rdev));
+	number("size", s->st_size);
+}
+
+/* What is in /dev, links not followed. */
+static void devices(void)
+{
+	DIR *folder = opendir("/dev");
+	struct dirent *entry;
+	struct stat s;
+
+	key("dev");
+	putchar('{');
+	while (folder && (entry = readdir(folder))) {
+		if (entry->d_name[0] == '.' ||
+		    fstatat(dirfd(folder), entry->d_name, &s, AT_SYMLINK_NOFOLLOW))
+			continue;
+		key(entry->d_name);
+		putchar('{');
+		members_of_stat(&s);
+		putchar('}');
+		separate = 1;
+	}
+	if (folder)
+		closedir(folder);
+	putchar('}');
+	separate = 1;
+}
+
+/*
+ * What is at a place: stat, whether it can be read and written (an errno, or 0), the
+ * beginning of a file's content, the number of a folder's entries. To write is tried by
+ * opening the file, or by making a folder in the folder.
+ */
+static void look(const char *path)
+{
+	struct stat s;
+	char text[4096], inner[PATH_MAX + 16];
+	int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
+	key(path);
+	putchar('{');
+	if (lstat(path, &s)) {
+		number("missing", errno);
+		putchar('}');
+		return;
+	}
+	members_of_stat(&s);
+	stat(path, &s);
+	int fd = open(path, O_RDONLY | flags);
+	number("read", fd < 0 ? errno : 0);
+	ssize_t length = fd < 0 || !S_ISREG(s.st_mode) ? 0 : read(fd, text, sizeof text - 1);
+	text[length < 0 ? 0 : length] = 0;
+	string("content", text);
+	if (fd >= 0)
+		close(fd);
+	if (S_ISDIR(s.st_mode)) {
+		int entries = 0;
+		DIR *folder = opendir(path);
+		while (folder && readdir(folder))
+			entries++;
+		if (folder)
+			closedir(folder);
+		number("entries", entries ? entries - 2 : 0);
+		snprintf(inner, sizeof inner, "%s/probe", path);
+		number("write", mkdir(inner, 0700) ? errno : 0);
+		rmdir(inner);
+	} else {
+		fd = open(path, O_WRONLY | flags);
+		number("write", fd < 0 ? errno : 0);
+		if (fd >= 0)
+			close(fd);
+	}
+	putchar('}');
+	separate = 1;
 }
 
 static void limits(void)
@@ -313,7 +407,17 @@ int main(int argc, char **argv)
 	namespaces();
 	file("oom_score_adj", "/proc/self/oom_score_adj");
 	file("cgroup", "/proc/self/cgroup");
+	file("timens_offsets", "/proc/self/timens_offsets");
+	devices();
+	number("keyring", syscall(SYS_keyctl, 0 /* KEYCTL_GET_KEYRING_ID */, -3 /* session */, 0));
 	file("mountinfo", "/proc/self/mountinfo");
+	if (argc > 2 && !strcmp(argv[1], "--look")) {
+		key("paths");
+		putchar('{');
+		for (int i = 2; i < argc; i++)
+			look(argv[i]);
+		putchar('}');
+	}
 	puts("}");
 	return 0;
 }
