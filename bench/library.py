@@ -118,19 +118,22 @@ def rate(act: Callable[[], None], times: int) -> list[float]:
     return [times * 1000 / milliseconds(act)]
 
 
-def held(ways: Ways, work: Path, count: int) -> dict[str, dict[str, Any]]:
+def held(ways: Ways, program: str, work: Path, count: int) -> dict[str, dict[str, Any]]:
     """Many held containers of the library, fewer of the commands, and as few of the library."""
     from scale import ByCommand, ByLibrary, hold
+
+    def reference() -> list[float]:
+        return floor(program, ways.state, str(work / "once"), 20)
 
     few = copies(work / "long", work / "few", HELD_BY_COMMANDS)
     found = {}
     for name, path in ways.commands.items():
         row = f"{name}, {len(few)}"
-        found[row] = hold(ByCommand(path, ways.state / name), few, ways.state)
-    found[f"{LIBRARY}, {len(few)}"] = hold(ByLibrary(ways.runtime), few, ways.state)
+        found[row] = hold(ByCommand(path, ways.state / name), few, ways.state, reference)
+    found[f"{LIBRARY}, {len(few)}"] = hold(ByLibrary(ways.runtime), few, ways.state, reference)
     if count:
         many = copies(work / "long", work / "held", count)
-        found[f"{LIBRARY}, {count}"] = hold(ByLibrary(ways.runtime), many, ways.state)
+        found[f"{LIBRARY}, {count}"] = hold(ByLibrary(ways.runtime), many, ways.state, reference)
     return found
 
 
@@ -172,11 +175,13 @@ def show_held(console: Console, found: dict[str, dict[str, Any]]) -> None:
     from scale import PHASES
 
     speed = table("held containers: ms each, first and last ones (end: kill, wait, delete)",
-                  "", *PHASES, "list")  # fmt: skip
+                  "", "C beside them", *PHASES, "list")  # fmt: skip
     weight = table("held containers: KiB each", "", "init created", "running",
                    "kernel: its cgroup's", "in all", "record")  # fmt: skip
     for name, row in found.items():
-        cells = [f"{row[phase]['first']:.1f} {row[phase]['last']:.1f}" for phase in PHASES]
+        cells = [
+            f"{row[phase]['first']:.1f} {row[phase]['last']:.1f}" for phase in ("beside", *PHASES)
+        ]
         speed.add_row(name, *cells, f"{row['list']:.1f}")
         created, running = row["created"], row["running"]
         cells = [f"{created['init']:.0f}", f"{running['init']:.0f}"]
@@ -247,7 +252,7 @@ def main() -> None:
             once = sequential(ways, program, work, options.rounds)
             phases = of_library(partial(ways.run, LIBRARY, str(work / "once")), options.rounds)
             many = throughput(ways, program, work, max(options.rounds // 3, 2))
-            scale = held(ways, work, options.scale)
+            scale = held(ways, program, work, options.scale)
             ways.close()
         finally:
             subprocess.run(["umount", "-l", str(work / "state")], check=False)

@@ -4,6 +4,7 @@ import mmap
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -110,13 +111,20 @@ class Weights(NamedTuple):
     kernel: float
 
 
-def hold(contender: Contender, bundles: list[str], state: Path) -> dict[str, Any]:
-    """Create one container a bundle, start all, end all. Returns the figures."""
+def hold(
+    contender: Contender, bundles: list[str], state: Path, reference: Callable[[], list[float]]
+) -> dict[str, Any]:
+    """Create one container a bundle, start all, end all. Returns the figures.
+
+    `reference` makes and removes other containers: what it takes before and beside the held
+    ones tells how much slower the kernel has become by them, and the machine meanwhile.
+    """
     count = len(bundles)
     times: dict[str, list[float]] = {phase: [] for phase in PHASES}
     pids: list[int] = []
     time.sleep(SETTLE)  # the kernel still frees what earlier containers had
     before, stored = kernel_total(), used(state)
+    beside = [median(reference())]
     try:
         for number, bundle in enumerate(bundles):
             if number % EDGE == 0:
@@ -125,6 +133,7 @@ def hold(contender: Contender, bundles: list[str], state: Path) -> dict[str, Any
             pids.append(contender.create(number, bundle))
             times["create"].append((time.perf_counter() - began) * 1000)
         created = weigh(bundles, pids, before)
+        beside.append(median(reference()))
         stored = (used(state) - stored) / count
         for number in range(count):
             times["start"].append(milliseconds(partial(contender.start, number)))
@@ -140,6 +149,7 @@ def hold(contender: Contender, bundles: list[str], state: Path) -> dict[str, Any
     found: dict[str, Any] = {"held": count, "edge": edge, "list": listing, "stored": stored}
     for phase, taken in times.items():
         found[phase] = {"first": median(taken[:edge]), "last": median(taken[-edge:])}
+    found["beside"] = {"first": beside[0], "last": beside[1]}
     return found | {"created": created._asdict(), "running": running._asdict()}
 
 
