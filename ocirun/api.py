@@ -83,7 +83,8 @@ class Runtime:
             ordinary users.
         systemd_cgroup: let systemd make the cgroups (not in this version).
         cgroup_manager: "cgroupfs", or "disabled" for no cgroups at all.
-        rootless: "true", "false" or "auto"; told by the caller's user id.
+        rootless: "true", "false" or "auto": is the caller without privileges, so that what
+            it may not have (docs/rootless.md) is no error where that does no harm.
         debug: takes a line of debug output.
     """
 
@@ -96,12 +97,19 @@ class Runtime:
         rootless: str = "auto",
         debug: "Callable[[str], None] | None" = None,
     ) -> None:
-        self._settings = Settings(root, systemd_cgroup, cgroup_manager, debug)
+        self._settings = Settings(root, systemd_cgroup, cgroup_manager, debug, rootless)
 
     @property
     def root(self) -> str:
         """The directory that holds the containers' state."""
         return self._settings.store.root
+
+    def act_as_owner(self) -> None:
+        """Let root become, for good, the user whose containers these are.
+
+        What their records say is that user's to decide. Raises StateError.
+        """
+        self._settings.store.act_as_owner()
 
     def create(
         self,

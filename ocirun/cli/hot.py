@@ -29,6 +29,13 @@ def open_runtime(options: Options) -> "Runtime":
     )
 
 
+def open_existing(options: Options) -> "Runtime":
+    """Return the Runtime for work on containers that are there, perhaps a user's."""
+    runtime = open_runtime(options)
+    runtime.act_as_owner()
+    return runtime
+
+
 def create(
     options: Options,
     *,
@@ -88,31 +95,31 @@ def run(
 
 def start(options: Options, *, id: str) -> int:
     """Start a created container."""
-    open_runtime(options).get(id).start()
+    open_existing(options).get(id).start()
     return 0
 
 
 def state(options: Options, *, id: str) -> int:
     """Print the state of a container as JSON, indented as runc does."""
-    emit(to_json(open_runtime(options).get(id).state()) + "\n")
+    emit(to_json(open_existing(options).get(id).state()) + "\n")
     return 0
 
 
 def kill(options: Options, *, id: str, signal: str, all_: bool) -> int:
     """Send a signal, by name or number, to a container."""
-    open_runtime(options).get(id).kill(signal, all=all_)
+    open_existing(options).get(id).kill(signal, all=all_)
     return 0
 
 
 def delete(options: Options, *, id: str, force: bool) -> int:
     """Delete a container."""
-    open_runtime(options).delete(id, force=force)
+    open_existing(options).delete(id, force=force)
     return 0
 
 
 def list_containers(options: Options, *, format: str, quiet: bool) -> int:
     """Print the containers as a table, as JSON, or only their ids."""
-    infos = open_runtime(options).list()
+    infos = open_existing(options).list()
     if quiet:
         emit("".join(f"{info.id}\n" for info in infos))
     elif format == "json":

@@ -19,6 +19,8 @@ from ocirun.plan.step import Hook, Plan, Step
 
 # (operation or "*", errno) -> what helps.
 _HINTS = {
+    ("rootfs", "EACCES"): "the user that root of the container is mapped to must be able to enter "
+    "every directory of the path (chmod o+x), or to read the image",
     ("rootfs", "ENOENT"): "root.path must be a directory, relative to the bundle or absolute",
     ("bind", "ENOENT"): "the source of the bind mount does not exist on the host",
     ("bind", "ENOTDIR"): "a file cannot be mounted on a directory, nor a directory on a file",
@@ -32,15 +34,15 @@ _HINTS = {
     ("mount", "ENODEV"): "the kernel does not have this file system: is its module loaded?",
     ("mount", "EROFS"): "the mount point is missing, and the file system is read-only: "
     "make it in the image",
-    (
-        "mount",
-        "EPERM",
-    ): "the kernel does not allow this mount here: in a user namespace sysfs needs "
-    "a network namespace of its own, and /proc a pid namespace",
+    ("mount", "EPERM"): "the kernel does not allow this mount in a user namespace",
     ("mount", "ELOOP"): "/proc and /sys in the image must not be symbolic links",
     ("overlay", "EINVAL"): "upper and work directory must be on one file system that overlayfs can "
     "write to, and not inside a lower one",
     ("overlay", "ENOENT"): "lower, upper and work directory must exist",
+    ("device", "ENOENT"): "in a user namespace a device is the host's file of that name, and the "
+    "host has none",
+    ("device", "ENODEV"): "in a user namespace a device is the host's file of that name, and "
+    "there it is another one",
     ("device", "EEXIST"): "the image has something else in this place: remove it, or mount a tmpfs "
     "on /dev",
     ("device", "ENOTDIR"): "/dev in the image is not a directory",
@@ -98,6 +100,49 @@ _HINTS = {
 }
 
 
+_USER_NAMESPACE = {
+    b"sysfs": "in a user namespace sysfs needs a new network namespace as well; or show the "
+    'host\'s: {"destination": "/sys", "type": "none", "source": "/sys", '
+    '"options": ["rbind", "ro"]}',
+    b"proc": "in a user namespace procfs needs a new pid namespace as well, and that no part of "
+    "the caller's own /proc is covered, as it is in most containers",
+    b"mqueue": "in a user namespace mqueue needs a new ipc namespace as well",
+    b"cgroup2": "in a user namespace the cgroups need a new cgroup namespace as well",
+}
+"""What a file system wants (user_namespaces(7)), where the kernel says EPERM."""
+
+
+def _hint(step: Step, name: str) -> str:
+    if step.op == "mount" and name == "EPERM" and step.args[1] in _USER_NAMESPACE:
+        return _USER_NAMESPACE[step.args[1]]
+    if step.op == "clone" and name in ("EPERM", "ENOSPC", "EUSERS"):
+        found = _forbidden_by()
+        if found:
+            return found
+    return _HINTS.get((step.op, name)) or _HINTS.get(("*", name), "")
+
+
+def _forbidden_by() -> str:
+    """The setting of this machine that keeps users from making user namespaces; "" if none."""
+    for path, value, remedy in (
+        ("user/max_user_namespaces", b"0", "sysctl user.max_user_namespaces=10000"),
+        ("kernel/unprivileged_userns_clone", b"0", "sysctl kernel.unprivileged_userns_clone=1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", b"1",
+         "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile"),
+    ):  # fmt: skip
+        try:
+            with open(f"/proc/sys/{path}", "rb") as file:
+                found = file.read().strip()
+        except OSError:
+            continue
+        if found == value:
+            return (
+                f"/proc/sys/{path} is {found.decode()}: users may not make user namespaces "
+                f"here; root changes that by `{remedy}`"
+            )
+    return ""
+
+
 def step_failed(step: Step, error: int, call: str, log: str = "") -> StepFailed:
     """The exception for a step and an errno."""
     words = describe(step)
@@ -109,7 +154,7 @@ def step_failed(step: Step, error: int, call: str, log: str = "") -> StepFailed:
         syscall=main_call(step, call),
         errno=error,
         kernel=log,
-        hint=_HINTS.get((step.op, name)) or _HINTS.get(("*", name), ""),
+        hint=_hint(step, name),
     )
 
 

@@ -79,8 +79,9 @@ def rootfs(child: "Child", path: bytes) -> None:
 
 
 def overlay(
-    child: "Child", mountpoint: bytes, lowers: tuple[bytes, ...], upper: bytes, work: bytes
-) -> None:
+    child: "Child", mountpoint: bytes, lowers: tuple[bytes, ...], upper: bytes, work: bytes,
+    userxattr: bool,
+) -> None:  # fmt: skip
     """Mount an overlay as the root file system, inside the container's own mount namespace."""
     held: list[int] = []
     if upper == b"tmpfs":
@@ -103,6 +104,10 @@ def overlay(
     ]
     if upper:
         data += [(b"upperdir", upper), (b"workdir", work)]
+    if userxattr:
+        # What overlayfs remembers of a file is in attributes that only root may set (trusted.*),
+        # or then in others (overlayfs.rst, "userxattr"; Linux 5.11).
+        data.append((b"userxattr", None))
     merged = detached(child, b"overlay", b"overlay", 0, (), tuple(data))
     for fd in held:
         posix.close(fd)

@@ -37,15 +37,18 @@ _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _PASSWD_LIMIT = 1 << 20
 
 
-def become_root(child: "Child") -> None:
-    """Be root in the user namespace: until then the ids are the overflow ids."""
+def become_root(child: "Child", uid: int, gid: int) -> None:
+    """Be root in the user namespace: until then the ids are the overflow ids.
+
+    Where root is not mapped, another id has its capabilities until it sets its own.
+    """
     try:
         posix.setgroups([])
     except OSError as error:
         if error.errno != EPERM:  # setgroups is "deny" (user_namespaces(7))
             raise SyscallError("setgroups", error.errno) from None
-    posix.setresgid(0, 0, 0)
-    posix.setresuid(0, 0, 0)
+    posix.setresgid(gid, gid, gid)
+    posix.setresuid(uid, uid, uid)
 
 
 def undumpable(child: "Child") -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ocirun.executor.idmap import Mapper
     from ocirun.executor.outside import Undo
 
-EPERM, ESRCH = 1, 3
+EPERM = 1
 
 
 class NotBorn(Exception):
@@ -214,10 +214,16 @@ class Birth:
 
     def _map_ids(self) -> None:
         plan = self.plan
-        if posix.geteuid() != 0:
+        if plan.deny_setgroups:
             self._write("setgroups", b"deny", Step("id-map", "/linux/gidMappings", "gid", b"deny"))
         for name, text in (("uid", plan.uid_map), ("gid", plan.gid_map)):
-            self._write(f"{name}_map", text, Step("id-map", f"/linux/{name}Mappings", name, text))
+            pointer = f"/linux/{name}Mappings"
+            if name in plan.helpers:
+                from ocirun.executor.subids import map_by_helper
+
+                map_by_helper(self.pid, Step("id-map", pointer, name, text, True))
+            else:
+                self._write(f"{name}_map", text, Step("id-map", pointer, name, text))
 
     def _write(self, name: str, value: bytes, step: Step) -> None:
         path = f"/proc/{self.pid}/{name}"

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ocirun.executor.child import Child
 
 _S_IFCHR = 0o020000
+ENODEV = 19
 
 
 def device(
@@ -49,13 +50,13 @@ def device(
     parent, name = child.parent_of(path)
     number = posix.makedev(major, minor)
     if bound:
-        _bind_device(parent, name, path)
+        _bind_device(parent, name, path, mode, number)
         return
     try:
         posix.mknod(name, mode, number, dir_fd=parent)
     except OSError as error:
         if error.errno == EPERM:  # in a nested container
-            _bind_device(parent, name, path)
+            _bind_device(parent, name, path, mode, number)
             return
         if error.errno == EEXIST:
             there = posix.lstat(name, dir_fd=parent)
@@ -66,7 +67,11 @@ def device(
         posix.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
 
 
-def _bind_device(parent: int, name: bytes, source: bytes) -> None:
+def _bind_device(parent: int, name: bytes, source: bytes, mode: int, number: int) -> None:
+    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE)
+    there = posix.fstat(tree)
+    if (there.st_mode & S_IFMT, there.st_rdev) != (mode & S_IFMT, number):
+        raise SyscallError("fstat", ENODEV)
     flags = posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
     try:
         posix.close(posix.open(name, flags | posix.O_EXCL, 0o666, dir_fd=parent))
@@ -74,7 +79,6 @@ def _bind_device(parent: int, name: bytes, source: bytes) -> None:
         if error.errno != EEXIST:
             raise SyscallError("openat", error.errno) from None
     target = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
-    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE)
     move_mount(tree, target)
     posix.close(tree)
     posix.close(target)

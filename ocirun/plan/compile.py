@@ -9,7 +9,7 @@ from ocirun.errors import Unsupported
 from ocirun.plan.devices import compile_devices
 from ocirun.plan.host import Host
 from ocirun.plan.mounts import compile_mounts
-from ocirun.plan.namespaces import Namespaces, await_cgroup, compile_namespaces
+from ocirun.plan.namespaces import Namespaces, await_cgroup, compile_namespaces, first_ids
 from ocirun.plan.process import compile_hooks, compile_process
 from ocirun.plan.rootfs import compile_paths, compile_pivot, compile_root
 from ocirun.plan.step import Plan, Step
@@ -55,14 +55,19 @@ def compile_plan(
     spaces = compile_namespaces(plan, spec)
     compile_hooks(plan, spec)
     _outside(plan, spec, host, spaces)
-    if host.layout is not None:
+    if host.rootless:
+        from ocirun.plan.rootless import compile_rootless
+
+        compile_rootless(plan, spec, host, spaces)
+    elif host.managed and host.layout is not None:
         plan.cgroup = compile_cgroup(spec, host.layout, container_id, euid=host.euid)
     steps = plan.child
     if spaces.private("user"):
         # Nothing works before the mappings are written and the process is root in there.
         steps.append(Step("await", ""))
         spaces.awaited = True
-        steps.append(Step("become-root", spaces.new.get("user") or spaces.joined["user"]))
+        pointer = spaces.new.get("user") or spaces.joined["user"]
+        steps.append(Step("become-root", pointer, *first_ids(spec, spaces)))
     else:
         steps.append(Step("undumpable", ""))
     steps.append(Step("session", ""))

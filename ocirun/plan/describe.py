@@ -140,11 +140,16 @@ _WORDS: "dict[str, Callable[[tuple[Any, ...]], str]]" = {
     "clone": lambda a: f"make new namespaces ({clone_flags(a[0]) if a else ''})",
     "setns": lambda a: f"join the {a[0]} namespace {text(a[1])}",
     "time": lambda a: "make a new time namespace and set its clocks",
-    "id-map": lambda a: f"map the {a[0]}s of the user namespace",
+    "id-map": lambda a: (
+        f"map the {a[0]}s of the user namespace" + (f" by new{a[0]}map" if a[2:] else "")
+    ),
     "mount-map": lambda a: f"map the {a[0]}s of the mount on {text(a[1])}",
     "oom-score-adj": lambda a: f"set the oom score adjustment to {a[0]}",
     "await": lambda a: "wait until the parent has made the cgroups and mappings",
-    "become-root": lambda a: "become root in the user namespace",
+    "become-root": lambda a: (
+        ("become root" if a == (0, 0) else f"become user {a[0]}, group {a[1]}")
+        + " in the user namespace"
+    ),
     "undumpable": lambda a: "keep other processes from tracing this one",
     "session": lambda a: "begin a session",
     "keyring": lambda a: "join a new session keyring",
@@ -202,7 +207,7 @@ _CALLS: "dict[str, Callable[[tuple[Any, ...]], str]]" = {
     "rootfs": lambda a: f'open_tree("{text(a[0])}", OPEN_TREE_CLONE|AT_RECURSIVE)',
     "device": lambda a: f'mknodat("{text(a[0])}", {a[1]:#o}, {a[2]}:{a[3]})',
     "symlink": lambda a: f'symlinkat("{text(a[0])}", "{text(a[1])}")',
-    "become-root": lambda a: "setresuid(0, 0, 0)",
+    "become-root": lambda a: f"setresuid({a[0]}, {a[0]}, {a[0]})",
     "session": lambda a: "setsid()",
     "loopback": lambda a: 'ioctl(SIOCSIFFLAGS, "lo", IFF_UP|IFF_RUNNING)',
     "console": lambda a: "openat2(/dev/pts/ptmx)",

@@ -55,7 +55,7 @@ def compile_devices(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces) -> N
         mode = _TYPES[kind] | (entry.get("fileMode", 0o666) & 0o7777)
         wanted[path] = Step(
             "device", pointer, path, mode, entry.get("major", 0), entry.get("minor", 0),
-            entry.get("uid", 0), entry.get("gid", 0), bind,
+            entry.get("uid", 0), entry.get("gid", 0), bind and kind != "p",
         )  # fmt: skip
     plan.child.extend(wanted.values())
     for target, path in DEFAULT_LINKS:

@@ -17,11 +17,13 @@ class Host:
     """Facts about the machine and the caller.
 
     Attributes:
-        layout: cgroup hierarchies; None when cgroups are not managed.
-        euid: effective user id of the caller.
+        layout: cgroup hierarchies; None when they are unknown.
+        euid, egid: effective ids of the caller.
         capabilities: bit mask of the capabilities that the caller can hand on.
         resctrl_root: where resctrl is mounted, "" for nowhere; None: to be found out.
         security_modules: names of the active security modules; None: to be found out.
+        managed: containers get cgroups.
+        rootless: the caller is not root, or root of a user namespace only.
     """
 
     def __init__(
@@ -31,9 +33,16 @@ class Host:
         capabilities: int = ALL_CAPABILITIES,
         security_modules: frozenset[str] | None = None,
         resctrl_root: str | None = None,
+        *,
+        egid: int = 0,
+        managed: bool = True,
+        rootless: bool = False,
     ) -> None:
         self.layout = layout
         self.euid = euid
+        self.egid = egid
+        self.managed = managed
+        self.rootless = rootless
         self.capabilities = capabilities
         self.security_modules = security_modules
         self.resctrl_root = resctrl_root
@@ -54,6 +63,10 @@ class Host:
                     self.resctrl_root = mount.split(b" ")[4].decode("utf-8", "surrogateescape")
         return self.resctrl_root
 
+    def has(self, capability: int) -> bool:
+        """The caller has the capability of that number, in its own user namespace."""
+        return bool(self.capabilities >> capability & 1)
+
     def mountpoint_of(self, path: str) -> str:
         """The mount point that `path` lies on (proc(5), mountinfo); "/" if none is found."""
         best = "/"
@@ -65,6 +78,39 @@ class Host:
             if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
                 best = point
         return best
+
+    def may_write(self, path: str, missing: bool = False) -> bool:
+        """The caller may write to the file; `missing` is the answer if there is none."""
+        try:
+            posix.stat(path)
+        except OSError:
+            return missing
+        return posix.access(path, posix.W_OK, effective_ids=True)
+
+    def may_make(self, cgroup: str, own: str, version: int) -> bool:
+        """The caller may make this cgroup, and move from its `own` one there.
+
+        That takes a directory to make it in; on v2 also the right to write to cgroup.procs of
+        the lowest cgroup above both (cgroup-v2.rst, "Delegation Containment").
+        """
+        above = _there(cgroup)
+        if above == cgroup:
+            made = self.may_write(cgroup + "/cgroup.procs")
+        else:
+            made = posix.access(above, posix.W_OK | posix.X_OK, effective_ids=True)
+        if not made or version == 1:
+            return made
+        while not (own + "/").startswith(above + "/"):
+            above = above.rpartition("/")[0]
+        return self.may_write(above + "/cgroup.procs")
+
+    def controllers(self, cgroup: str) -> tuple[str, ...]:
+        """The v2 controllers that a cgroup, which need not be there yet, can have."""
+        above = _there(cgroup)
+        try:
+            return tuple(_read(above + "/cgroup.controllers").decode().split())
+        except OSError:
+            return ()
 
 
 def _security_modules() -> frozenset[str]:
@@ -84,6 +130,17 @@ def _security_modules() -> frozenset[str]:
         except OSError:
             pass
     return frozenset(found)
+
+
+def _there(path: str) -> str:
+    """The path, or the lowest directory above it that exists."""
+    while path:
+        try:
+            posix.stat(path)
+            return path
+        except OSError:
+            path = path.rpartition("/")[0]
+    return "/"
 
 
 def _read(path: str) -> bytes:

@@ -38,6 +38,8 @@ def compile_mounts(
         target = _check_destination(entry["destination"], pointer, kind)
         if options.bind or kind in ("bind", "rbind"):
             options.recursive = options.recursive or kind == "rbind"
+            if spaces.private("user"):
+                _protect_sys(entry, options)
             mapping: tuple[object, ...] = (index,) if spaces.private("user") else ()
             if options.idmap or entry.get("uidMappings") or entry.get("gidMappings"):
                 from ocirun.plan.idmap import mapping_of
@@ -118,6 +120,16 @@ def _bind(
     )
 
 
+def _protect_sys(entry: "dict[str, Any]", options: Options) -> None:
+    """A user's /sys, which cannot be mounted anew, is the host's: "ro" is for all of it.
+
+    Cgroups below it that belong to the user could be changed from inside (CVE-2023-25809).
+    """
+    source = clean(entry.get("source") or "")
+    if options.recursive and options.attr_set & MOUNT_ATTR_RDONLY and source == "/sys":
+        options.tree_set |= MOUNT_ATTR_RDONLY
+
+
 def _data(options: Options, pointer: str) -> tuple[tuple[bytes, bytes | None], ...]:
     pointer += "/options"
     return tuple(
@@ -187,15 +199,26 @@ def _cgroup(
     where = encode(target, pointer)
     steps = plan.child
     attrs = options.attr_set
+    paths = plan.cgroup.paths if plan.cgroup else {}
+    fresh = "cgroup" in spaces.new
+    if not fresh and not set(host.layout.mounts) <= set(paths):
+        # What is shown then is the caller's tree (CVE-2023-25809).
+        attrs |= MOUNT_ATTR_RDONLY
+    if host.layout.mode == "v2" and spaces.private("user") and not fresh:
+        # The cgroup namespace is not the user namespace's, so nothing new can be mounted.
+        source = encode(paths.get("", host.layout.mounts[""]), pointer)
+        steps.append(
+            Step("bind", pointer, where, source, True, 0, 0, attrs, 0,
+                 tuple(options.propagation), False, ())
+        )  # fmt: skip
+        return
     if host.layout.mode == "v2":
         steps.append(
             Step("mount", pointer, where, b"cgroup2", b"cgroup", attrs, (), (), 0, (0, 0),
                  tuple(options.propagation))
         )  # fmt: skip
         return
-    paths = plan.cgroup.paths if plan.cgroup else {}
     entries, aliases = mount_facts(host.layout)
-    fresh = "cgroup" in spaces.new
     views = []
     for name, mountpoint, words, key in entries:
         source = b"" if fresh else encode(paths.get(key, mountpoint), pointer)

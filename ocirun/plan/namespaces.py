@@ -118,6 +118,18 @@ def _mapping(linux: "dict[str, Any]", name: str) -> bytes:
     return "".join(lines).encode()
 
 
+def first_ids(spec: "dict[str, Any]", spaces: Namespaces) -> tuple[int, int]:
+    """The user and group that set the container up: 0, or the first mapped one if 0 is not."""
+    if "user" not in spaces.new:
+        return 0, 0
+    linux = spec["linux"]
+    uid, gid = (
+        min(entry["containerID"] for entry in linux[name] if entry["size"])
+        for name in ("uidMappings", "gidMappings")
+    )
+    return uid, gid
+
+
 def _time_offsets(plan: Plan, linux: "dict[str, Any]", found: Namespaces) -> None:
     offsets = linux.get("timeOffsets")
     if not offsets:

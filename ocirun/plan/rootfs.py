@@ -48,14 +48,14 @@ def compile_root(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Namespa
             # not be mounted on the host as well.
             parent = encode(host.mountpoint_of(plan.rootfs), "/root/path")
             plan.child.append(Step("propagation", pointer, parent, MS_PRIVATE))
-    if not _overlay(plan, spec):
+    if not _overlay(plan, spec, host.rootless or spaces.private("user")):
         rootfs = encode(plan.rootfs, "/root/path")
         if plan.rootfs == "/":
             raise BundleError("the root of the host cannot be a container's root", path="/")
         plan.child.append(Step("rootfs", "/root/path", rootfs))
 
 
-def _overlay(plan: Plan, spec: "dict[str, Any]") -> bool:
+def _overlay(plan: Plan, spec: "dict[str, Any]", userxattr: bool) -> bool:
     notes = spec.get("annotations") or {}
     lower = notes.get(OVERLAY + "lowerdir")
     pointer = "/annotations/" + OVERLAY
@@ -82,6 +82,7 @@ def _overlay(plan: Plan, spec: "dict[str, Any]") -> bool:
             tuple(encode(path, pointer + "lowerdir") for path in lowers),
             encode(upper, pointer + "upperdir"),
             encode(work, pointer + "workdir"),
+            userxattr and bool(upper),
         )
     )
     return True

@@ -73,6 +73,8 @@ class Plan:
         own_time: a time namespace of its own (made by a go-between process).
         uid_map, gid_map: text for /proc/PID/{uid,gid}_map; b"" without a new
             user namespace.
+        helpers: of "uid" and "gid", the maps that newuidmap(1) and newgidmap(1) write.
+        deny_setgroups: "deny" goes to /proc/PID/setgroups before the map.
         cgroup: what the parent does in the cgroup hierarchies; None if disabled.
         oom_score_adj: step for /proc/PID/oom_score_adj, or None.
         child: the steps of the init process, in order; `ready` counts those
@@ -97,6 +99,8 @@ class Plan:
         self.time_offsets = b""
         self.uid_map = b""
         self.gid_map = b""
+        self.helpers: tuple[str, ...] = ()
+        self.deny_setgroups = False
         self.cgroup: CgroupPlan | None = None
         self.oom_score_adj: Step | None = None
         self.child: list[Step] = []

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _PLAIN = (
     "id", "bundle", "rootfs", "unshare", "own_time", "time_offsets", "uid_map", "gid_map",
+    "helpers", "deny_setgroups",
     "candidates", "args", "env", "terminal", "size", "warnings", "resctrl",
 )  # fmt: skip
 """What is written as it is; the rest consists of steps and hooks."""

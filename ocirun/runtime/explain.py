@@ -71,7 +71,8 @@ def _phases(plan: Plan) -> list[tuple[str, Step]]:
     steps.append((CLONE, Step("clone", "/linux/namespaces", plan.unshare)))
     for name, text in (("uid", plan.uid_map), ("gid", plan.gid_map)):
         if text:
-            steps.append((PARENT, Step("id-map", f"/linux/{name}Mappings", name, text)))
+            helped = (True,) if name in plan.helpers else ()
+            steps.append((PARENT, Step("id-map", f"/linux/{name}Mappings", name, text, *helped)))
     if plan.cgroup is not None:
         steps += [(PARENT, step) for step in (*plan.cgroup.steps, *plan.cgroup.join)]
     if plan.oom_score_adj is not None:

@@ -4,6 +4,7 @@ import posix
 import time
 
 from ocirun.errors import Unsupported, UsageError
+from ocirun.state.process import in_user_namespace
 from ocirun.state.store import SOCKET, SOCKET_NEW, Folder, Record, Store
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ class Settings:
 
     Attributes:
         store: the containers below --root.
+        rootless: "true", "false", or "auto": whether the caller is root is found out.
         manage_cgroups: False with --cgroup-manager disabled.
         debug: takes a line of debug output, or None.
         cache: what a library keeps from one container to the next, or None.
@@ -31,7 +33,10 @@ class Settings:
         systemd_cgroup: bool = False,
         cgroup_manager: str = "cgroupfs",
         debug: "Callable[[str], None] | None" = None,
+        rootless: str = "auto",
     ) -> None:
+        if rootless not in ("true", "false", "auto"):
+            raise UsageError(f"--rootless is true, false or auto, not {rootless!r}")
         if cgroup_manager not in ("cgroupfs", "systemd", "disabled"):
             raise UsageError(f"unknown cgroup manager {cgroup_manager!r}")
         if systemd_cgroup or cgroup_manager == "systemd":
@@ -42,6 +47,7 @@ class Settings:
         self.store = Store(root)
         self.manage_cgroups = cgroup_manager != "disabled"
         self.debug = debug
+        self.rootless = rootless
         self.cache: Cache | None = None
 
     def host(self) -> "Host":
@@ -51,14 +57,16 @@ class Settings:
         return self._read_host()
 
     def _read_host(self) -> "Host":
+        from ocirun.cgroups import layout
         from ocirun.plan.host import Host, capabilities
 
-        layout = None
-        if self.manage_cgroups:
-            from ocirun.cgroups import layout as read_layout
-
-            layout = read_layout()
-        return Host(layout, posix.geteuid(), capabilities())
+        euid, egid = posix.geteuid(), posix.getegid()
+        if self.rootless == "auto":
+            rootless = euid != 0 or in_user_namespace()
+        else:
+            rootless = self.rootless == "true"
+        managed = self.manage_cgroups
+        return Host(layout(), euid, capabilities(), egid=egid, managed=managed, rootless=rootless)
 
     def note(self, line: str) -> None:
         """Say something to whoever debugs."""

@@ -28,3 +28,15 @@ def start_time(pid: int) -> int:
 def is_alive(pid: int, started: int) -> bool:
     """The process that was started at `started` still runs."""
     return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def in_user_namespace() -> bool:
+    """This process is in another user namespace than the machine's first (user_namespaces(7))."""
+    try:
+        fd = posix.open("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:  # no user namespaces in this kernel
+        return False
+    try:
+        return posix.read(fd, 4096).split() != [b"0", b"0", b"4294967295"]
+    finally:
+        posix.close(fd)

@@ -15,7 +15,7 @@ import time
 
 from ocirun.errors import AlreadyExists, NotFound, StateError, UsageError
 from ocirun.spec.fastjson import dumps, loads
-from ocirun.state.process import is_alive
+from ocirun.state.process import in_user_namespace, is_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,13 +69,15 @@ def check_id(container_id: str) -> str:
 
 
 def default_root() -> str:
-    """/run/ocirun for root, $XDG_RUNTIME_DIR/ocirun for others."""
-    if posix.geteuid() == 0:
-        return "/run/ocirun"
-    runtime = posix.environ.get(b"XDG_RUNTIME_DIR")
-    if runtime:
-        return runtime.decode("utf-8", "surrogateescape") + "/ocirun"
-    return f"/tmp/ocirun-{posix.geteuid()}"
+    """/run/ocirun for root; $XDG_RUNTIME_DIR/ocirun for others, or else /tmp/ocirun-UID.
+
+    Root of a user namespace may well have a user's XDG_RUNTIME_DIR (in rootless Podman).
+    """
+    runtime = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
+    euid = posix.geteuid()
+    if runtime and (euid != 0 or in_user_namespace()):
+        return runtime + "/ocirun"
+    return f"/tmp/ocirun-{euid}" if euid != 0 else "/run/ocirun"
 
 
 class Record:
@@ -217,10 +219,55 @@ def is_record(fields: object) -> bool:
 
 
 class Store:
-    """All containers below one root directory."""
+    """All containers below one root directory.
+
+    The records say which processes to signal, which cgroups to remove and which hooks to
+    run, so they must be the caller's own.
+    """
 
     def __init__(self, root: str = "") -> None:
+        self.chosen = bool(root)
         self.root = root.rstrip("/") or ("/" if root else default_root())
+
+    def act_as_owner(self) -> None:
+        """Let root become the user whose containers these are, for good.
+
+        Raises StateError if that is not possible.
+        """
+        try:
+            facts = posix.stat(self.root)
+        except OSError:
+            return
+        uid, gid = facts.st_uid, facts.st_gid
+        if uid == 0 or posix.geteuid() != 0:
+            return
+        try:
+            posix.setgroups([])
+            posix.setresgid(gid, gid, gid)
+            posix.setresuid(uid, uid, uid)
+        except OSError as error:
+            raise StateError(
+                f"the containers below {self.root} are user {uid}'s",
+                syscall="setresuid",
+                errno=error.errno or 0,
+                path=self.root,
+            ) from None
+
+    def _check_owner(self) -> None:
+        """See that the root directory is the caller's own.
+
+        In /tmp another user could have made it, or a link. Raises StateError.
+        """
+        try:
+            facts = posix.stat(self.root, follow_symlinks=self.chosen)
+        except OSError:  # whoever needs it will say so
+            return
+        if facts.st_uid != posix.geteuid() or facts.st_mode & 0o170000 != 0o040000:
+            raise StateError(
+                "the directory of the containers' state is not the caller's own",
+                path=self.root,
+                hint=f"it is user {facts.st_uid}'s: become that user, or choose another --root",
+            )
 
     def create(self, container_id: str) -> Folder:
         """Make the directory of a new container and lock it.
@@ -235,6 +282,11 @@ class Store:
             except FileNotFoundError:
                 _make_directories(self.root)
                 posix.mkdir(path, 0o700)
+            try:
+                self._check_owner()
+            except StateError:
+                posix.rmdir(path)
+                raise
             folder = Folder(self.root, container_id, _open_directory(path))
         except FileExistsError:
             raise AlreadyExists(
@@ -256,6 +308,7 @@ class Store:
     def open(self, container_id: str, lock: bool = False) -> Folder:
         """Open the directory of a container. Raises NotFound, StateError, UsageError."""
         check_id(container_id)
+        self._check_owner()
         path = f"{self.root}/{container_id}"
         try:
             folder = Folder(self.root, container_id, _open_directory(path))
@@ -277,6 +330,7 @@ class Store:
 
     def ids(self) -> list[str]:
         """The ids of all containers, sorted."""
+        self._check_owner()
         try:
             names = posix.listdir(self.root)
         except OSError as error:

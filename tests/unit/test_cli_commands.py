@@ -40,6 +40,9 @@ class FakeRuntime:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
+    def act_as_owner(self) -> None:
+        pass
+
     def create(self, id: str, bundle: str, **options: Any) -> Any:
         if id == "web":
             raise AlreadyExists('container "web" exists already')

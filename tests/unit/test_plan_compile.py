@@ -281,6 +281,7 @@ def test_overlay() -> None:
         (b"/images/a", b"/bundle/layers/b"),
         b"/bundle/up",
         b"/w",
+        False,
     )
     assert "rootfs" not in ops(plan)
     spec["annotations"]["run.ocirun.overlay.upperdir"] = "tmpfs"
