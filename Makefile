@@ -9,7 +9,7 @@ STAMPS := .stamps
 # What the tests, the demo and the benchmark run beside ocirun itself.
 DEBIAN_PACKAGES := busybox-static runc crun strace skopeo umoci gcc libc6-dev uidmap
 # The kernels of tests/lab. What apt cannot install is told by the tests that skip.
-LAB_PACKAGES := user-mode-linux
+LAB_PACKAGES := user-mode-linux qemu-system-x86 debootstrap e2fsprogs
 PYTHON_DIRS := $(wildcard ocirun tools tests bench bundles)
 LAUNCHER := build/prefix/bin/ocirun
 
@@ -41,10 +41,10 @@ test: setup lint types generated ## run everything: style, types, generated file
 # The labs' command line: LAB=uml TESTS='tests/e2e/test_pure_v2.py -k memory'
 LAB ?= uml
 TESTS ?= tests/root/test_cgroups_v2_limits.py
-lab: setup ## run TESTS='paths, options of pytest' in LAB=uml (docs/labs.md)
+lab: setup ## run TESTS='paths, options of pytest' in LAB=uml or qemu (docs/labs.md)
 	@PYTHONPATH=tests $(BIN)/python -m lab $(LAB) $(TESTS)
 
-lab-shell: setup ## a shell in LAB=uml
+lab-shell: setup ## a shell in LAB=uml or qemu
 	@PYTHONPATH=tests $(BIN)/python -m lab $(LAB)
 
 lint: $(STAMPS)/setup ## check style and formatting

@@ -190,8 +190,8 @@ def _cgroup(
 ) -> None:
     """The container's view of the cgroups (config-linux.md, "Default Filesystems").
 
-    v2: the hierarchy itself. v1: a tmpfs with a directory per hierarchy, each a
-    view of the container's own cgroup.
+    v2: the hierarchy itself, from the root of its cgroup namespace. v1: a tmpfs with
+    a directory per hierarchy, each a view of the container's own cgroup.
     """
     if host.layout is None or host.layout.mode == "none":
         raise Unsupported("cgroups are not available on this host", pointer=pointer)
@@ -213,6 +213,15 @@ def _cgroup(
         )  # fmt: skip
         return
     if host.layout.mode == "v2":
+        if not spaces.private("cgroup"):
+            # A new mount from the host's cgroup namespace would take nsdelegate and
+            # memory_recursiveprot off the host's own (cgroup_init_fs_context in the kernel), and
+            # a user namespace may not make one.
+            steps.append(
+                Step("bind", pointer, where, encode(host.layout.mounts[""], pointer), True, attrs,
+                     0, 0, 0, tuple(options.propagation), False, ())
+            )  # fmt: skip
+            return
         steps.append(
             Step("mount", pointer, where, b"cgroup2", b"cgroup", attrs, (), (), 0, (0, 0),
                  tuple(options.propagation))

@@ -92,8 +92,12 @@ def test_path(runtime: Runtime, bundle: Bundle, path: str | None, wanted: str) -
             above.rmdir()
 
 
+@pytest.mark.parametrize("user", [False, True], ids=["host-user", "user-namespace"])
 @pytest.mark.parametrize("namespace", [True, False], ids=["cgroup-namespace", "shared"])
-def test_view(runtime: Runtime, bundle: Bundle, namespace: bool) -> None:
+def test_view(runtime: Runtime, bundle: Bundle, namespace: bool, user: bool) -> None:
+    """The leak check sees besides that the host's own mount keeps its options."""
+    if user:
+        bundle.user_namespace()
     if namespace:
         bundle.namespace("cgroup")
     own = "" if namespace else f"/ocirun-test/{bundle.id}"  # as with runc: else all is seen

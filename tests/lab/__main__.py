@@ -5,11 +5,18 @@ What `make lab` and `make lab-shell` call; see docs/labs.md.
 
 import signal
 import sys
+from collections.abc import Callable
 
 from .boot import Lab, Missing
+from .qemu import Qemu
 from .uml import Uml
 
-LABS: dict[str, type[Lab]] = {"uml": Uml}
+LABS: dict[str, Callable[[], Lab]] = {
+    "uml": Uml,
+    "qemu": Qemu,
+    "qemu:hybrid": lambda: Qemu("hybrid"),
+    "qemu:v1": lambda: Qemu("v1"),
+}
 
 
 def main(name: str = "", *command: str) -> int:

@@ -17,7 +17,8 @@ ALL = (
     "tests/e2e/test_pure_v2.py",
 )
 UML = (*ALL,)
-ALL_LABS = (UML,)
+QEMU = (*ALL,)
+ALL_LABS = (UML, QEMU)
 
 
 @dataclass

@@ -17,7 +17,7 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t hostfs -o "$LAB" hostfs /run/lab
 export TMPDIR=/run/tmp
 
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
 for name in cpu io memory pids; do
     echo "+$name" >/sys/fs/cgroup/cgroup.subtree_control
 done

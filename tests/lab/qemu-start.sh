@@ -1,0 +1,22 @@
+# What lab.service runs in the qemu lab; /mnt is the disk that the host made for this run.
+# Runs /mnt/lab/command.sh, leaves its exit status in /mnt/lab/status.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+checkout=$(cat /mnt/lab/checkout)
+mkdir -p /run/lab "$checkout"
+mount --bind /mnt/lab /run/lab
+mount --bind /mnt/checkout "$checkout"
+mount -t tmpfs tmpfs /tmp
+modprobe -qa loop overlay fuse veth tun bfq nf_tables \
+    unix_diag inet_diag tcp_diag udp_diag packet_diag netlink_diag
+mkswap /dev/vdd >/dev/null && swapon /dev/vdd
+ip link set lo up
+cd "$checkout" || exit
+status=0
+PYTHONPATH=/mnt/site python3 tools/install.py --editable /run/prefix >/run/install.log 2>&1 || {
+    cat /run/install.log
+    status=125
+}
+[ $status != 0 ] || sh /run/lab/command.sh || status=$?
+echo $status >/run/lab/status
+sync
+mount -o remount,ro /mnt
