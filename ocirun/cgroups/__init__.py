@@ -8,6 +8,9 @@ not belong here: mounting cgroup file systems inside a container (`plan` and
     mounts      layout(), mount_facts(): the hierarchies of this machine
     compile     compile_cgroup(): spec -> CgroupPlan, pure
     resources   linux.resources -> wishes -> steps, pure (loaded if limits are asked for)
+    systemd     manager(); spec -> the scope that systemd is asked for (with that driver only)
+    properties  limits and device rules as properties of a unit, pure; gvariant: their text form
+    scopes      start() and stop() a scope; bus: the D-Bus that carries it
     v1, v2      the files of either version for a wish, pure
     devices     linux.resources.devices -> rules, and their form in v1, pure
     devicebpf   rules -> the eBPF program that v2 needs, pure

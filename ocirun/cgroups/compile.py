@@ -4,7 +4,9 @@ Belongs here: where the cgroups are (linux.cgroupsPath) and the order of the ste
 What limits mean is in `resources`, rules for devices in `devices`. The steps and
 their arguments:
 
+    cgroup-scope           unit, slice, bus, properties, path of its cgroup (systemd)
     cgroup-mkdir           directory
+    cgroup-ensure          directory, which systemd may have made (systemd)
     cgroup-enable          directory, needed controllers, wanted controllers (v2)
     cgroup-inherit-cpuset  directory, mount point (v1)
     cgroup-write           file, value[, file and value for a kernel without the first]
@@ -19,6 +21,10 @@ from ocirun.cgroups.mounts import Layout
 from ocirun.errors import InvalidConfig, Unsupported
 from ocirun.plan.step import Step
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocirun.cgroups.systemd import Manager
+
 POINTER = "/linux/cgroupsPath"
 
 
@@ -28,18 +34,25 @@ class CgroupPlan:
     Attributes:
         steps: to be done before the process is cloned, in this order.
         join: a "cgroup-join" step per hierarchy, for `open_doors` or `attach`.
+        scope: the step by which systemd makes the cgroups, before the others and after
+            the clone; None without systemd.
         paths: the container's directory in each hierarchy, keyed as Layout.mounts;
             this goes into the state, and is all that kill and delete need.
     """
 
-    __slots__ = ("join", "paths", "steps")
+    __slots__ = ("join", "paths", "scope", "steps")
 
     def __init__(
-        self, steps: tuple[Step, ...], join: tuple[Step, ...], paths: dict[str, str]
+        self,
+        steps: tuple[Step, ...],
+        join: tuple[Step, ...],
+        paths: dict[str, str],
+        scope: Step | None = None,
     ) -> None:
         self.steps = steps
         self.join = join
         self.paths = paths
+        self.scope = scope
 
 
 def compile_cgroup(
@@ -47,7 +60,7 @@ def compile_cgroup(
     where: Layout,
     container_id: str,
     *,
-    systemd: bool = False,
+    manager: "Manager | None" = None,
     euid: int = 0,
 ) -> CgroupPlan:
     """Compile the cgroups of a container (config-linux.md "Control groups").
@@ -57,27 +70,30 @@ def compile_cgroup(
     pure v2 below the parent of that, because a v2 cgroup with processes of its own
     cannot give controllers to others (cgroups(7) "no internal processes").
 
+    With `manager`, systemd makes them: cgroupsPath is then slice:prefix:name. `euid` is
+    the caller's effective user id: only root can give a cgroup away.
+
     Raises InvalidConfig for a path that leaves its place, and Unsupported for what
-    no controller of the machine can do, and for the systemd driver.
+    no controller of the machine can do.
     """
     linux = spec.get("linux") or {}
     assert isinstance(linux, dict)
     resources = linux.get("resources") or {}
     asked = linux.get("cgroupsPath") or ""
-    if systemd:
-        raise Unsupported(
-            "this version cannot make cgroups through systemd",
-            pointer=POINTER if asked else "",
-            hint="leave out --systemd-cgroup, or use --cgroup-manager cgroupfs",
-        )
     if asked and not where.mounts:
         raise Unsupported("no cgroup hierarchy is mounted on this machine", pointer=POINTER)
-    relative, absolute = _clean(asked or container_id)
     pointer = POINTER if asked else ""
-    paths = {
-        key: point + ("" if absolute else _base(where, key)) + "/" + relative
-        for key, point in where.mounts.items()
-    }
+    if manager is None:
+        relative, absolute = _clean(asked or container_id)
+        paths = {
+            key: point + ("" if absolute else _base(where, key)) + "/" + relative
+            for key, point in where.mounts.items()
+        }
+    else:
+        from ocirun.cgroups import systemd
+
+        place = systemd.Place(asked, container_id, where, manager)
+        paths = place.paths
     settings: list[Step] = []
     needed: tuple[str, ...] = ()
     if any(key != "devices" and value for key, value in resources.items()):
@@ -86,9 +102,13 @@ def compile_cgroup(
         settings, needed = compile_resources(
             resources, where, paths, str(spec.get("ociVersion") or "1.3.0")
         )
-    directories = tuple(dict.fromkeys(paths.values()))
-    steps = _enable(where, paths, needed, pointer) if "" in paths else []
-    steps += [Step("cgroup-mkdir", pointer, directory) for directory in directories]
+    scope = None
+    if manager is None:
+        steps = _enable(where, paths, needed, pointer) if "" in paths else []
+        steps += [Step("cgroup-mkdir", pointer, one) for one in dict.fromkeys(paths.values())]
+    else:
+        scope = systemd.compile_scope(spec, place, manager, container_id, settings)
+        steps = systemd.preparations(where, place, needed, pointer)
     if "cpuset" in paths:
         # A new v1 cpuset is empty, and no process can join it (cpuset(7)).
         steps.append(Step("cgroup-inherit-cpuset", "", paths["cpuset"], where.mounts["cpuset"]))
@@ -96,7 +116,7 @@ def compile_cgroup(
     steps += settings
     if where.mode == "v2" and euid == 0:
         steps += _ownership(spec, paths[""])
-    return CgroupPlan(tuple(steps), _join(paths, pointer), paths)
+    return CgroupPlan(tuple(steps), _join(paths, pointer, scope is not None), paths, scope)
 
 
 def joining(paths: dict[str, str]) -> CgroupPlan:
@@ -104,8 +124,13 @@ def joining(paths: dict[str, str]) -> CgroupPlan:
     return CgroupPlan((), _join(paths, ""), paths)
 
 
-def _join(paths: dict[str, str], pointer: str) -> tuple[Step, ...]:
-    versions = {directory: 1 if key else 2 for key, directory in paths.items()}
+def _join(paths: dict[str, str], pointer: str, scope: bool = False) -> tuple[Step, ...]:
+    """The steps into each hierarchy, but for those into which systemd puts the process."""
+    versions = {
+        directory: 1 if key else 2
+        for key, directory in paths.items()
+        if not (scope and key in ("", "name=systemd"))
+    }
     return tuple(Step("cgroup-join", pointer, *one) for one in versions.items())
 
 

@@ -66,14 +66,14 @@ def parse(mountinfo: bytes, cgroup: bytes, visible: "Callable[[str, str], bool]"
     `visible(mount point, "major:minor")` tells whether that file system is what a
     process finds there: a mount stays listed when another one covers it.
     """
-    names, own_paths = _own(cgroup)
+    paths = own_paths(cgroup)
     mounts: dict[str, str] = {}
     own: dict[str, str] = {}
-    for point, root, keys in _hierarchies(mountinfo, names, visible):
+    for point, root, keys in _hierarchies(mountinfo, set(paths), visible):
         for key in keys:
             if key not in mounts:
                 mounts[key] = point
-                own[key] = _below(own_paths.get(key, "/"), root)
+                own[key] = _below(paths.get(key, "/"), root)
     if mounts.get("") == DEFAULT_ROOT:
         # The whole tree is v2; a v1 hierarchy besides it is somebody's own affair.
         return Layout("v2", {"": DEFAULT_ROOT}, {"": own[""]})
@@ -116,14 +116,14 @@ def mount_facts(
     return tuple(entries), tuple(aliases)
 
 
-def _own(cgroup: bytes) -> tuple[set[str], dict[str, str]]:
-    """(names of all v1 controllers and named hierarchies, own path of each)."""
+def own_paths(cgroup: bytes) -> dict[str, str]:
+    """The cgroup of a process in each hierarchy, keyed as Layout.mounts, by /proc/PID/cgroup."""
     paths: dict[str, str] = {}
     for line in cgroup.decode("utf-8", "surrogateescape").splitlines():
         _, keys, path = line.split(":", 2)
         for key in keys.split(","):
             paths[key] = path
-    return set(paths), paths
+    return paths
 
 
 def _hierarchies(

@@ -123,6 +123,16 @@ def undo(made: list[str]) -> None:
         remove_dead(made.pop())
 
 
+def refuse_used(plan: "CgroupPlan") -> None:
+    """See that nobody is in the cgroups of a plan that systemd is to make. Raises StepFailed."""
+    assert plan.scope is not None
+    for directory in dict.fromkeys(plan.paths.values()):
+        try:
+            _refuse_used(directory)
+        except OSError as error:
+            raise _failure(plan.scope, error) from None
+
+
 def _mkdir(made: list[str], directory: str) -> None:
     try:
         mkdir(directory)
@@ -138,7 +148,7 @@ def _mkdir(made: list[str], directory: str) -> None:
 
 
 def _make(made: list[str], directory: str) -> None:
-    """Make a directory above the container's, and those above it, unless they are there."""
+    """Make a directory and those above it, unless they are there."""
     try:
         mkdir(directory)
     except CallFailed as error:
@@ -277,6 +287,7 @@ def _replace(cgroup: int, program: int, old: int) -> bool:
 
 _OPERATIONS: "dict[str, Callable[..., None]]" = {
     "cgroup-mkdir": _mkdir,
+    "cgroup-ensure": _make,
     "cgroup-enable": _enable,
     "cgroup-inherit-cpuset": _inherit_cpuset,
     "cgroup-write": _write,

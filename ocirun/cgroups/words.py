@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ocirun.cgroups.properties import Property
+
 
 def describe(step: Step) -> str:
     """A step as an imperative clause, such as "set pids.max to 100 in /sys/fs/cgroup/pids/x"."""
@@ -18,6 +20,25 @@ def describe(step: Step) -> str:
 
 def _mkdir(directory: str) -> str:
     return f"make the cgroup {directory}"
+
+
+def _ensure(directory: str) -> str:
+    return f"make the cgroup {directory}, unless systemd has made it"
+
+
+def _scope(unit: str, slice_: str, bus: str, properties: "tuple[Property, ...]", own: str) -> str:
+    parts = [f"{name}={_value(name, value)}" for name, _, value, _, _ in properties]
+    return f"have systemd make {unit} in {slice_} ({', '.join(parts)})"
+
+
+def _value(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, bytes):
+        return f"0b{int.from_bytes(value, 'little'):b}"
+    if isinstance(value, tuple):
+        return "[" + " ".join(map(":".join if name == "DeviceAllow" else str, value)) + "]"
+    return "infinity" if value == 2**64 - 1 else str(value)
 
 
 def _enable(directory: str, needed: tuple[str, ...], wanted: tuple[str, ...]) -> str:
@@ -66,6 +87,8 @@ def _join(directory: str, version: int) -> str:
 
 _WORDS: "dict[str, Callable[..., str]]" = {
     "cgroup-mkdir": _mkdir,
+    "cgroup-scope": _scope,
+    "cgroup-ensure": _ensure,
     "cgroup-enable": _enable,
     "cgroup-inherit-cpuset": _inherit,
     "cgroup-write": _write,

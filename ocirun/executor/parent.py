@@ -94,6 +94,7 @@ class Birth:
         self.cgroups: list[str] = []  # directories that were made for this container
         self.mapper: Mapper | None = None  # made when a mount needs it
         self.late: CgroupPlan | None = None  # the part of plan.cgroup that is still to do
+        self.scope: Step | None = None  # what systemd has made
         self.gone = False
 
     def prepare(self) -> None:
@@ -104,6 +105,11 @@ class Birth:
             if plan.uid_map:
                 self._map_ids()
             if self.late is not None:
+                if self.late.scope is not None:
+                    from ocirun.cgroups.scopes import start
+
+                    start(self.late, self.pid)
+                    self.scope = self.late.scope
                 self.cgroups += apply(self.late)
                 doors = open_doors(self.late)
             if plan.oom_score_adj is not None:
@@ -202,6 +208,10 @@ class Birth:
         if self.console >= 0:
             posix.close(self.console)
             self.console = -1
+        if self.scope is not None and self.late is not None:
+            from ocirun.cgroups.scopes import stop
+
+            stop(str(self.scope.args[0]), str(self.scope.args[2]), self.late.paths)
         undo(self.cgroups)
 
     def _send(self, message: bytes, descriptors: "list[int] | tuple[()]" = ()) -> None:
@@ -296,10 +306,12 @@ def bear(plan: Plan, link: Link, sock: "_socket.socket", into: int, threads: boo
 def _split(plan: CgroupPlan | None) -> tuple[CgroupPlan | None, CgroupPlan | None]:
     """What must be done before the clone, and what the parent can do while init mounts.
 
-    Init is born in its v2 cgroup, so that one must be there.
+    Init is born in its v2 cgroup, so that one must be there. A scope of systemd needs init first.
     """
     if plan is None:
         return None, None
+    if plan.scope is not None:
+        return None, plan
     unified = plan.paths.get("")
     if unified is None:
         return None, plan

@@ -140,8 +140,8 @@ class Runtime:
     Args:
         root: the directory; "" for /run/ocirun, or $XDG_RUNTIME_DIR/ocirun for
             ordinary users.
-        systemd_cgroup: let systemd make the cgroups (not in this version).
-        cgroup_manager: "cgroupfs", or "disabled" for no cgroups at all.
+        systemd_cgroup: let systemd make the cgroups, as scopes.
+        cgroup_manager: "cgroupfs", "systemd", or "disabled" for no cgroups at all.
         debug: takes a line of debug output.
     """
 

@@ -60,7 +60,9 @@ def compile_plan(
 
         compile_rootless(plan, spec, host, spaces)
     elif host.managed and host.layout is not None:
-        plan.cgroup = compile_cgroup(spec, host.layout, container_id, euid=host.euid)
+        plan.cgroup = compile_cgroup(
+            spec, host.layout, container_id, manager=host.manager, euid=host.euid
+        )
     steps = plan.child
     if spaces.private("user"):
         # Nothing works before the mappings are written and the process is root in there.

@@ -9,6 +9,7 @@ import posix
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ocirun.cgroups import Layout
+    from ocirun.cgroups.systemd import Manager
 
 ALL_CAPABILITIES = (1 << 41) - 1
 
@@ -21,6 +22,7 @@ class Host:
         euid, egid: effective ids of the caller.
         capabilities: bit mask of the capabilities that the caller can hand on.
         resctrl_root: where resctrl is mounted, "" for nowhere; None: to be found out.
+        manager: the systemd that makes the cgroups; None if ocirun makes them itself.
         security_modules: names of the active security modules; None: to be found out.
         managed: containers get cgroups.
         rootless: the caller is not root, or root of a user namespace only.
@@ -37,8 +39,10 @@ class Host:
         egid: int = 0,
         managed: bool = True,
         rootless: bool = False,
+        manager: "Manager | None" = None,
     ) -> None:
         self.layout = layout
+        self.manager = manager
         self.euid = euid
         self.egid = egid
         self.managed = managed

@@ -92,6 +92,9 @@ def _is_mapped(entries: "list[dict[str, int]]", value: int) -> bool:
 
 def _cgroups(plan: Plan, spec: "dict[str, Any]", host: Host, layout: Layout) -> CgroupPlan | None:
     """The cgroups that the caller may make; None if there are none, and no limit needs one."""
+    _warn_of_devices(plan, spec)
+    if host.manager is not None:
+        return _scope(plan, spec, host, layout)
     full = compile_cgroup(spec, layout, plan.id, euid=host.euid)
     limits = [step for step in full.steps if _is_limit(step)]
     usable = {
@@ -101,11 +104,6 @@ def _cgroups(plan: Plan, spec: "dict[str, Any]", host: Host, layout: Layout) -> 
         if key != "devices" and host.may_make(path, _own(layout, key), version=1 if key else 2)
     }
     linux = spec.get("linux") or {}
-    if (linux.get("resources") or {}).get("devices"):
-        plan.warnings.append(
-            "linux.resources.devices is not enforced: a user cannot do that, nor make device "
-            "nodes; the container has those of the host that config.json names"
-        )
     if not usable:
         if limits:
             raise Unsupported(
@@ -133,6 +131,22 @@ def _cgroups(plan: Plan, spec: "dict[str, Any]", host: Host, layout: Layout) -> 
         ) from None
     steps = tuple(step for step in found.steps if _is_allowed(step, host))
     return CgroupPlan(steps, found.join, found.paths)
+
+
+def _scope(plan: Plan, spec: "dict[str, Any]", host: Host, layout: Layout) -> CgroupPlan:
+    """What systemd makes for the user: it knows who may have what."""
+    asked = _without_devices(spec)
+    found = compile_cgroup(asked, layout, plan.id, manager=host.manager, euid=host.euid)
+    steps = tuple(step for step in found.steps if step.op != "cgroup-devices-bpf")
+    return CgroupPlan(steps, found.join, found.paths, found.scope)
+
+
+def _warn_of_devices(plan: Plan, spec: "dict[str, Any]") -> None:
+    if ((spec.get("linux") or {}).get("resources") or {}).get("devices"):
+        plan.warnings.append(
+            "linux.resources.devices is not enforced: a user cannot do that, nor make device "
+            "nodes; the container has those of the host that config.json names"
+        )
 
 
 def _is_limit(step: Step) -> bool:

@@ -33,7 +33,13 @@ def encode(plan: Plan) -> bytes:
         _steps(plan.child),
         _steps(plan.parent),
         _steps(plan.exec),
-        cgroup and (_steps(cgroup.steps), _steps(cgroup.join), cgroup.paths),
+        cgroup
+        and (
+            _steps(cgroup.steps),
+            _steps(cgroup.join),
+            cgroup.paths,
+            _steps((cgroup.scope,) if cgroup.scope else ()),
+        ),
         {
             name: [(h.pointer, h.path, h.args, h.env, h.timeout) for h in wanted]
             for name, wanted in plan.hooks.items()
@@ -55,8 +61,13 @@ def decode(data: bytes) -> Plan:
     plan.parent = list(map(_step, parent))
     plan.exec = list(map(_step, later))
     if cgroup is not None:
-        steps, join, paths = cgroup
-        plan.cgroup = CgroupPlan(tuple(map(_step, steps)), tuple(map(_step, join)), paths)
+        steps, join, paths, scope = cgroup
+        plan.cgroup = CgroupPlan(
+            tuple(map(_step, steps)),
+            tuple(map(_step, join)),
+            paths,
+            _step(scope[0]) if scope else None,
+        )
     plan.hooks = {name: [Hook(*facts) for facts in wanted] for name, wanted in hooks.items()}
     return plan
 

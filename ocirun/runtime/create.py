@@ -266,6 +266,9 @@ def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, 
     if plan.resctrl:
         # Of groups that are there already delete must leave its hands.
         fields["resctrl"] = list(_unused({path: path for path in plan.resctrl}))
+    if plan.cgroup and plan.cgroup.scope:
+        unit, _, bus, *_ = plan.cgroup.scope.args
+        fields["scope"] = [unit, bus]
     if plan.exec:
         fields["execCPUAffinity"] = spec["process"]["execCPUAffinity"]
     return fields
@@ -301,7 +304,8 @@ def _bear(
     on, it ends with its parent. The name of the socket says that the container is created.
     """
     paths = fields["cgroups"]
-    born_inside = "" in paths  # in its v2 cgroup, which is made before it
+    # In its v2 cgroup, which is made before it.
+    born_inside = "" in paths and "scope" not in fields
     try:
         if born_inside:
             fields["cgroups"] = _unused(paths)

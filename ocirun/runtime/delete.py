@@ -64,6 +64,11 @@ def clear(
     settings: Settings, folder: Folder, cgroups: dict[str, str], fields: "dict[str, Any]"
 ) -> None:
     """Remove cgroups, run the poststop hooks, remove the record, of a dead container."""
+    if cgroups and "scope" in fields:
+        from ocirun.cgroups.scopes import stop
+
+        unit, bus = fields["scope"]
+        stop(unit, bus, cgroups, settings.note)
     if cgroups:
         from ocirun.cgroups import remove
 

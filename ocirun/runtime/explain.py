@@ -40,8 +40,10 @@ class Explained:
         self.line = line
 
 
-def explain(bundle: str, id: str = "example") -> list[Explained]:
+def explain(bundle: str, id: str = "example", systemd: bool = False) -> list[Explained]:
     """Every step that create and start would do for a bundle, in order.
+
+    With `systemd` they are those of --systemd-cgroup.
 
     Raises BundleError, InvalidJSON, InvalidConfig, Unsupported, as create does.
     """
@@ -49,7 +51,7 @@ def explain(bundle: str, id: str = "example") -> list[Explained]:
     spec = load_config(bundle)
     if not spec.get("process"):
         raise InvalidConfig("config.json has no process", bundle=bundle)
-    plan = compile_plan(spec, Settings().host(), id, bundle)
+    plan = compile_plan(spec, Settings(systemd_cgroup=systemd).host(), id, bundle)
     with open(f"{bundle}/config.json", encoding="utf-8") as file:
         text = file.read()
     found: list[Explained] = []
@@ -74,6 +76,8 @@ def _phases(plan: Plan) -> list[tuple[str, Step]]:
             helped = (True,) if name in plan.helpers else ()
             steps.append((PARENT, Step("id-map", f"/linux/{name}Mappings", name, text, *helped)))
     if plan.cgroup is not None:
+        if plan.cgroup.scope is not None:
+            steps.append((PARENT, plan.cgroup.scope))
         steps += [(PARENT, step) for step in (*plan.cgroup.steps, *plan.cgroup.join)]
     if plan.oom_score_adj is not None:
         steps.append((PARENT, plan.oom_score_adj))

@@ -38,8 +38,8 @@ def features() -> "dict[str, Any]":
             "cgroup": {
                 "v1": True,
                 "v2": True,
-                "systemd": False,
-                "systemdUser": False,
+                "systemd": True,
+                "systemdUser": True,
                 "rdma": True,
             },
             "seccomp": {"enabled": False},
@@ -51,5 +51,5 @@ def features() -> "dict[str, Any]":
             "netDevices": {"enabled": True},
         },
         "annotations": {"org.ocirun.version": __version__},
-        "potentiallyUnsafeConfigAnnotations": ["run.ocirun.overlay."],
+        "potentiallyUnsafeConfigAnnotations": ["run.ocirun.overlay.", "org.systemd.property."],
     }

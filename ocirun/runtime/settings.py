@@ -3,7 +3,7 @@
 import posix
 import time
 
-from ocirun.errors import Unsupported, UsageError
+from ocirun.errors import UsageError
 from ocirun.state.process import in_user_namespace
 from ocirun.state.store import SOCKET, SOCKET_NEW, Folder, Record, Store
 
@@ -23,6 +23,7 @@ class Settings:
         store: the containers below --root.
         rootless: "true", "false", or "auto": whether the caller is root is found out.
         manage_cgroups: False with --cgroup-manager disabled.
+        systemd: systemd makes the cgroups.
         debug: takes a line of debug output, or None.
         cache: what a library keeps from one container to the next, or None.
     """
@@ -39,13 +40,9 @@ class Settings:
             raise UsageError(f"--rootless is true, false or auto, not {rootless!r}")
         if cgroup_manager not in ("cgroupfs", "systemd", "disabled"):
             raise UsageError(f"unknown cgroup manager {cgroup_manager!r}")
-        if systemd_cgroup or cgroup_manager == "systemd":
-            raise Unsupported(
-                "the systemd cgroup driver is not supported by this version",
-                hint="leave out --systemd-cgroup, or use --cgroup-manager cgroupfs",
-            )
         self.store = Store(root)
         self.manage_cgroups = cgroup_manager != "disabled"
+        self.systemd = self.manage_cgroups and (systemd_cgroup or cgroup_manager == "systemd")
         self.debug = debug
         self.rootless = rootless
         self.cache: Cache | None = None
@@ -65,8 +62,13 @@ class Settings:
             rootless = euid != 0 or in_user_namespace()
         else:
             rootless = self.rootless == "true"
-        managed = self.manage_cgroups
-        return Host(layout(), euid, capabilities(), egid=egid, managed=managed, rootless=rootless)
+        host = Host(layout(), euid, capabilities(), egid=egid, rootless=rootless)
+        host.managed = self.manage_cgroups
+        if self.systemd:
+            from ocirun.cgroups.systemd import manager
+
+            host.manager = manager()
+        return host
 
     def note(self, line: str) -> None:
         """Say something to whoever debugs."""

@@ -85,7 +85,8 @@ class Runtime:
     """One runtime with a state folder of its own.
 
     `prefix` is a command that executes the rest of its command line, for instance
-    ("setpriv", "--reuid=1"): every call of the runtime goes through it.
+    ("setpriv", "--reuid=1"): every call of the runtime goes through it. `options` are
+    further global options of every call.
     """
 
     def __init__(self, path: Path, kind: str, folder: Path) -> None:
@@ -94,11 +95,13 @@ class Runtime:
         self.folder = folder
         self.root = folder / "state"
         self.prefix: tuple[str, ...] = ()
+        self.options: tuple[str, ...] = ()
         self.calls = 0
 
     def argv(self, *args: str | Path) -> list[str]:
         """The command line of the runtime with its --root; `prefix` is put before it."""
-        return [*self.prefix, str(self.path), "--root", str(self.root), *map(str, args)]
+        options = ("--root", str(self.root), *self.options)
+        return [*self.prefix, str(self.path), *options, *map(str, args)]
 
     def popen(self, *args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Starts the runtime without waiting; standard streams are /dev/null unless given."""

@@ -115,15 +115,6 @@ def test_no_hierarchy_but_a_path_is_asked_for():
     assert caught.value.pointer == "/linux/cgroupsPath"
 
 
-def test_systemd_is_unsupported():
-    with pytest.raises(Unsupported) as caught:
-        compiled(path="system.slice:x:y", systemd=True)
-    assert (caught.value.pointer, "--systemd-cgroup" in caught.value.hint) == (
-        "/linux/cgroupsPath",
-        True,
-    )
-
-
 # --- the order of the steps
 
 

@@ -10,7 +10,7 @@ from ocirun.plan.step import Step
 
 
 def test_every_operation_has_words():
-    assert set(_WORDS) == {*_OPERATIONS, "cgroup-join"}
+    assert set(_WORDS) == {*_OPERATIONS, "cgroup-join", "cgroup-scope"}
 
 
 @pytest.mark.parametrize(

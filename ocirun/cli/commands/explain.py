@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ocirun.cli import render
+from ocirun.cli import log, render
 from ocirun.cli.commands import common
 from ocirun.cli.gostyle import Command
 from ocirun.cli.output import emit, emit_styled
@@ -28,7 +28,9 @@ def explain(
     """
     from ocirun.runtime.explain import explain as explain_bundle
 
-    steps = explain_bundle(bundle, id=id)
+    options = log.options()
+    systemd = options.systemd_cgroup or options.cgroup_manager == "systemd"
+    steps = explain_bundle(bundle, id=id, systemd=systemd)
     if format == "json":
         from ocirun.spec.fastjson import dumps
 
