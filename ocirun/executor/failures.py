@@ -37,7 +37,8 @@ _HINTS = {
     ("mount", "EPERM"): "the kernel does not allow this mount in a user namespace",
     ("mount", "ELOOP"): "/proc and /sys in the image must not be symbolic links",
     ("overlay", "EINVAL"): "upper and work directory must be on one file system that overlayfs can "
-    "write to, and not inside a lower one",
+    "write to, and not inside a lower one; in a user namespace nothing may be mounted below a "
+    "lower one",
     ("overlay", "ENOENT"): "lower, upper and work directory must exist",
     ("device", "ENOENT"): "in a user namespace a device is the host's file of that name, and the "
     "host has none",

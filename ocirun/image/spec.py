@@ -60,8 +60,14 @@ def launch_spec(
 
     Raises:
         UsageError: an option's value is wrong.
-        ImageError: the image has no command and none was given.
+        ImageError: the image has no command and none was given, or is not for a user.
     """
+    if rootless and image.name == HOST:
+        raise ImageError(
+            "the machine's own root cannot be a user's image: the kernel keeps what is mounted "
+            "below it in its place",
+            hint="run as root, or import a root file system with `ocirun image import`",
+        )
     # What the default configuration has for the options at hand is changed; the rest
     # (mounts, masked paths, rlimits, denied devices) stays.
     spec: dict[str, Any] = default_spec(rootless=rootless)
@@ -83,7 +89,11 @@ def launch_spec(
         capabilities={kind: list(CAPABILITIES) for kind in ("bounding", "effective", "permitted")},
         noNewPrivileges=True,
     )
-    if user.groups:
+    if rootless:
+        # Whoever the user is inside, outside it is the caller, who cannot set other groups.
+        for name, number in (("uidMappings", user.uid), ("gidMappings", user.gid)):
+            spec["linux"][name][0]["containerID"] = number
+    elif user.groups:
         process["user"]["additionalGids"] = list(user.groups)
     spec["root"] = {"path": "rootfs", "readonly": options.read_only}
     spec["hostname"] = parse_hostname(options)

@@ -20,6 +20,7 @@ from lib.bundle import Bundle
 from lib.differences import DIFFERENCES, NOT_RUN, known
 from lib.rootfs import RootfsSource
 from lib.runtime import Runtime, executable, kind_of
+from lib.user import Installation, User, rootless
 
 HERE = Path(__file__).parent
 CLONE_NEWNS = 0x20000
@@ -161,3 +162,29 @@ def make_bundle(folder: Path, rootfs_source: RootfsSource) -> Callable[..., Bund
 def bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
     """A bundle whose process is the probe."""
     return make_bundle()
+
+
+@pytest.fixture
+def installed(session_folder: Path, user: User) -> Installation:
+    """What the user can execute and import."""
+    return Installation(session_folder / "installed", user)
+
+
+@pytest.fixture
+def user(folder: Path, session_folder: Path, runtime: Runtime) -> User:
+    """The caller of the runtime from here on, with a state folder of its own."""
+    someone = User(folder)
+    if runtime.kind == "ocirun":
+        place = Installation(session_folder / "installed", someone)
+        if not place.python:
+            pytest.skip("no interpreter of the tests' version that an ordinary user can execute")
+        runtime.path = place.launcher
+    runtime.root = someone.run / "state"
+    runtime.prefix = someone.prefix()
+    return someone
+
+
+@pytest.fixture
+def box(user: User, bundle: Bundle) -> Bundle:
+    """A rootless bundle whose process is the probe."""
+    return rootless(bundle)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from lib.bundle import Bundle
 from lib.leaks import PREFIX
+from lib.rootfs import RootfsSource
 from lib.runtime import Runtime
 from lib.terminal import Terminal
 from lib.user import GID, UID, Installation, User, give, mapping, rootless
@@ -21,26 +22,6 @@ FIRST, COUNT = 700000, 65536
 """The range that /etc/subuid and /etc/subgid grant where a test wants one."""
 
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-@pytest.fixture
-def user(folder: Path, session_folder: Path, runtime: Runtime) -> User:
-    """The caller of the runtime from here on, with a state folder of its own."""
-    someone = User(folder)
-    if runtime.kind == "ocirun":
-        place = Installation(session_folder / "installed", someone)
-        if not place.python:
-            pytest.skip("no interpreter of the tests' version that an ordinary user can execute")
-        runtime.path = place.launcher
-    runtime.root = someone.run / "state"
-    runtime.prefix = someone.prefix()
-    return someone
-
-
-@pytest.fixture
-def box(user: User, bundle: Bundle) -> Bundle:
-    """A rootless bundle whose process is the probe."""
-    return rootless(bundle)
 
 
 @pytest.fixture
@@ -580,3 +561,102 @@ def test_state_folder_of_root_of_a_user_namespace(
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
     assert (done.stdout, done.stderr) == ("y\n", "")
     assert (user.run / "ocirun").is_dir()
+
+
+# Images, and the library
+
+
+@pytest.fixture
+def image(runtime: Runtime, user: User, rootfs_source: RootfsSource, folder: Path) -> str:
+    """An image that the user has imported: with files of others, and a device."""
+    root = rootfs_source.fill(folder / "image")
+    (root / "opt/old").touch()
+    os.chown(root / "opt/old", 33, 33)
+    os.mknod(root / "dev/extra", 0o20666, os.makedev(1, 3))
+    archive = folder / "image.tar"
+    subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
+    done = user.call(runtime.path, "image", "import", "box", archive)
+    assert done.returncode == 0, done.stderr
+    return "box"
+
+
+@pytest.mark.only("ocirun")
+def test_image(runtime: Runtime, user: User, image: str) -> None:
+    listed = user.call(runtime.path, "image", "list")
+    assert image in listed.stdout
+    place = user.home / f"data/ocirun/images/{image}/rootfs"
+    assert (place / "opt/old").stat().st_uid == UID
+    assert not (place / "dev/extra").exists()
+    script = "id -u; rm -r /opt && mkdir /opt && touch /opt/new && ls /opt"
+    done = user.call(runtime.path, "launch", f"{PREFIX}launch", image, "--", "sh", "-c", script)
+    assert (done.stdout.split(), done.stderr) == (["0", "new"], "")
+    assert (place / "opt/old").exists()
+    assert user.call(runtime.path, "image", "remove", image).returncode == 0
+    assert not list((user.home / "data/ocirun/containers").iterdir())
+    assert not list((user.run / "ocirun").iterdir())
+
+
+@pytest.mark.only("ocirun")
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--user", "guest"), 0, "1000 1000"),
+        (("--user", "7:8"), 0, "7 8"),
+        (("--network", "host"), 0, "0 0"),
+        (("--memory", "64m"), 1, "Delegate=yes"),
+    ],
+    ids=["name", "numbers", "network", "limit"],
+)
+def test_launch(
+    runtime: Runtime, user: User, image: str, options: tuple[str, ...], status: int, said: str
+) -> None:
+    command = ("sh", "-c", "echo $(id -u) $(id -g); touch /tmp/x")
+    done = user.call(runtime.path, "launch", *options, f"{PREFIX}launch", image, "--", *command)
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout + done.stderr
+
+
+@pytest.mark.only("ocirun")
+def test_launch_of_the_host(runtime: Runtime, user: User) -> None:
+    done = user.call(runtime.path, "launch", f"{PREFIX}launch", "host", "--", "true")
+    assert done.returncode == 1
+    assert "cannot be a user's image" in done.stderr
+
+
+LIBRARY = """
+import asyncio, sys
+sys.path[:0] = PATHS
+import ocirun
+bundle, name = sys.argv[1:]
+
+async def several():
+    async with ocirun.AsyncRuntime() as runtime:
+        runs = [runtime.run(bundle, id=f"{name}-{n}", capture_output=True) for n in range(3)]
+        return await asyncio.gather(*runs)
+
+print(ocirun.run(bundle, id=name, capture_output=True, text=True).stdout, end="")
+print([done.stdout for done in asyncio.run(several())])
+with ocirun.Runtime() as runtime:
+    held = runtime.create(name, bundle)
+    print(held.state()["owner"], [info.id == name for info in runtime.list()])
+    held.delete(force=True)
+"""
+
+
+@pytest.mark.only("ocirun")
+@pytest.mark.parametrize("ids", ["own", "ranges"])
+def test_library(
+    user: User,
+    box: Bundle,
+    installed: Installation,
+    account: Callable[..., None],
+    ids: str,
+) -> None:
+    account()
+    if ids == "ranges":
+        ranges(box).set("/process/user", {"uid": 5, "gid": 5})
+    program = LIBRARY.replace("PATHS", repr(installed.paths))
+    done = user.call(installed.python, "-c", program, box.sh("id -u").write(), box.id)
+    uid = 5 if ids == "ranges" else 0
+    wanted = f"{uid}\n{[b'%d' % uid + bytes([10])] * 3}\n{UID} [True]\n"
+    assert (done.stdout, done.stderr) == (wanted, "")

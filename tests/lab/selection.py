@@ -15,6 +15,7 @@ ALL = (
     "tests/root/test_cgroups_v2_limits.py",
     "tests/root/test_cgroups_v2.py",
     "tests/e2e/test_pure_v2.py",
+    "tests/e2e/test_rootless_v2.py",
 )
 UML = (*ALL,)
 QEMU = (*ALL,)
