@@ -8,6 +8,7 @@ STAMPS := .stamps
 
 # What the tests, the demo and the benchmark run beside ocirun itself.
 DEBIAN_PACKAGES := busybox-static runc crun strace skopeo umoci gcc libc6-dev uidmap dbus-daemon
+DEBIAN_PACKAGES += libseccomp2
 # The kernels of tests/lab. What apt cannot install is told by the tests that skip.
 LAB_PACKAGES := user-mode-linux qemu-system-x86 debootstrap e2fsprogs
 PYTHON_DIRS := $(wildcard ocirun tools tests bench bundles)

@@ -32,8 +32,11 @@ THEN = (
     "ocirun.runtime.run",
     "ocirun.cgroups.devicebpf",
     "ocirun.cgroups.resources",
+    "ocirun.executor.confine",
     "ocirun.executor.hooks",
     "ocirun.linux.bpf",
+    "ocirun.plan.seccomp",
+    "ocirun.seccomp.cache",
     "ocirun.spec.strict_linux",
 )
 """Where create and run begin, and what only some containers need."""

@@ -172,7 +172,15 @@ def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
         _wait_for_start(child)
         _hooks(child, "startContainer", link.created)
         number = EXECUTE
-        _execute(child)
+        _let_go(child)
+        if plan.last:
+            assert _prepare_execve is not None
+            execute = _prepare_execve(child)
+            for number, step in enumerate(plan.last, len(plan.child)):  # noqa: B007
+                _STEPS[step.op](child, *step.args)
+            number = EXECUTE
+            execute()
+        posix.execve(child.path, plan.args, child.env)
     except HookError as error:
         late, index, status, words = error.args
         number = (START_HOOK if late else HOOK) + index
@@ -332,11 +340,11 @@ def _wait_for_start(child: Child) -> None:
     await_parent(child)
 
 
-def _execute(child: Child) -> None:
-    """Leave everything of Python's behind and execute the command."""
-    link = child.link
-    close_range(3 + link.preserved, _LAST_FD, CLOSE_RANGE_CLOEXEC)
-    for fd in range(3, 3 + link.preserved):
+def _let_go(child: Child) -> None:
+    """Leave everything of Python's behind: the command is about to be executed."""
+    preserved = child.link.preserved
+    close_range(3 + preserved, _LAST_FD, CLOSE_RANGE_CLOEXEC)
+    for fd in range(3, 3 + preserved):
         try:
             posix.set_inheritable(fd, True)
         except OSError:  # a hole in the range
@@ -346,7 +354,6 @@ def _execute(child: Child) -> None:
         if _signal.getsignal(number) == _signal.SIG_IGN:
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    posix.execve(child.path, child.plan.args, child.env)
 
 
 def load(plan: Plan) -> None:
@@ -355,10 +362,21 @@ def load(plan: Plan) -> None:
         from ocirun.executor import rare
 
         _STEPS.update(rare.STEPS)
+    if plan.last or any(step.op == "seccomp" for step in plan.child):
+        load_filter()
+
+
+def load_filter() -> None:
+    """Import the steps of a filter of system calls. The library's executor always does."""
+    global _prepare_execve
+    from ocirun.executor import confine
+
+    _STEPS.update(confine.STEPS)
+    _prepare_execve = confine.prepare_execve
 
 
 def is_common(plan: Plan) -> bool:
-    """All of the plan's steps are known to a process that has loaded nothing special."""
+    """All of the plan's steps are known without `rare`."""
     return _COMMON.issuperset([step.op for step in plan.child])
 
 
@@ -374,4 +392,5 @@ _STEPS: "dict[str, Callable[..., None]]" = {
     "hooks": hooks,
     "console": console,
 }
-_COMMON = frozenset(_STEPS)
+_COMMON = frozenset((*_STEPS, "seccomp", "drop-privilege"))
+_prepare_execve: "Callable[[Child], Callable[[], None]] | None" = None

@@ -93,6 +93,12 @@ _HINTS = {
     ("setns", "ENOENT"): "the namespace is gone, or was never there",
     ("sysctl", "ENOENT"): "this kernel has no such parameter; see /proc/sys",
     ("symlink", "EROFS"): "/dev is read-only in the image: mount a tmpfs on it",
+    ("seccomp", "EACCES"): "a filter needs CAP_SYS_ADMIN or process.noNewPrivileges",
+    ("seccomp", "EBUSY"): "ocirun itself runs under a filter with a listener: there can be one",
+    ("seccomp", "EINVAL"): "the kernel does not know one of the flags or actions: see "
+    "/proc/sys/kernel/seccomp/actions_avail and `ocirun features`",
+    ("seccomp", "ENOSYS"): "the kernel has no filters of system calls (CONFIG_SECCOMP_FILTER)",
+    ("drop-privilege", "EPERM"): "linux.seccomp must allow capset, or set process.noNewPrivileges",
     ("*", "EPERM"): "ocirun needs to be root, or a user namespace of its own",
     ("*", "ENOSYS"): "ocirun needs Linux 5.12 or later, and a seccomp profile around it that "
     "lets its system calls through",
@@ -165,7 +171,8 @@ def explain(plan: Plan, message: bytes) -> OcirunError:
     if number == INTERNAL:
         return OcirunError(f"internal error in the container's init process: {call or error}")
     if number == EXECUTE:
-        return _not_executed(plan, error, "/process/args/0")
+        filtered = any(step.op == "seccomp" for step in (*plan.child, *plan.last))
+        return _not_executed(plan, error, "/process/args/0", filtered)
     if CGROUP <= number < INTERNAL:
         from ocirun.cgroups.perform import failed_to_join
 
@@ -180,13 +187,30 @@ def explain(plan: Plan, message: bytes) -> OcirunError:
     elif number >= JOINING:
         step = plan.joins[number - JOINING]
     else:
-        step = plan.child[number]
+        step = [*plan.child, *plan.last][number]
     if step.op == "executable":
         return _not_executed(plan, error, step.pointer)
     return step_failed(step, error, call, log)
 
 
-def _not_executed(plan: Plan, error: int, pointer: str) -> CommandNotFound:
+def died(plan: Plan) -> StepFailed:
+    """The exception for an init that ended during the set-up without a word."""
+    if any(step.op == "seccomp" for step in plan.child):
+        return StepFailed(
+            "the init process died during set-up, when its seccomp filter was in place",
+            pointer="/linux/seccomp",
+            hint="with a listener or startContainer hooks init needs some calls under the filter: "
+            "read, close, sendto, accept4, recvmsg, close_range, fcntl, rt_sigaction, "
+            "rt_sigprocmask and execve; hooks need more",
+        )
+    return StepFailed(
+        "the init process died during set-up",
+        hint="was it killed, or is the memory limit too low for the set-up?",
+        pointer="/linux/resources/memory/limit" if plan.cgroup else "",
+    )
+
+
+def _not_executed(plan: Plan, error: int, pointer: str, filtered: bool = False) -> CommandNotFound:
     command = plan.args[0].decode("utf-8", "replace")
     reason, hint = posix.strerror(error), ""
     name = names.errorcode.get(error, "")
@@ -202,6 +226,8 @@ def _not_executed(plan: Plan, error: int, pointer: str) -> CommandNotFound:
     elif name == "ELOOP":
         hint = "the command, its #! interpreter or its loader is behind a link of /proc such as "
         hint += "/proc/self/exe, where the runtime itself is (CVE-2019-5736)"
+    elif filtered and name in ("EPERM", "ENOSYS"):
+        hint = "does linux.seccomp allow execve?"
     elif name == "ENOEXEC":
         hint = "the file is neither a program for this machine nor a script that begins with #!"
     return CommandNotFound(

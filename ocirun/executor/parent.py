@@ -10,7 +10,7 @@ import _socket
 import posix
 
 from ocirun.cgroups import CgroupPlan, apply, open_doors, undo
-from ocirun.errors import OcirunError, StepFailed
+from ocirun.errors import OcirunError
 from ocirun.executor.child import Link, init, load
 from ocirun.executor.protocol import (
     BORN,
@@ -19,6 +19,7 @@ from ocirun.executor.protocol import (
     GO,
     HOOKS,
     JOINING,
+    LISTENER,
     MAX_MESSAGE,
     READY,
     TREE,
@@ -81,6 +82,8 @@ class Birth:
     Attributes:
         process: init; pid: its process id, as the parent sees it.
         console: descriptor of the pseudo terminal's master; -1 without one.
+        to_agent: gets the listener of the seccomp filter: a descriptor, or -1 and its number
+            in init; None if there is none.
     """
 
     def __init__(self, plan: Plan, process: Process, sock: "_socket.socket", link: Link) -> None:
@@ -91,6 +94,7 @@ class Birth:
         self.link = link
         self.console = -1
         self.undo: list[Undo] = []  # takes back what was done outside for it
+        self.to_agent: Callable[[int, int], None] | None = None
         self.cgroups: list[str] = []  # directories that were made for this container
         self.mapper: Mapper | None = None  # made when a mount needs it
         self.late: CgroupPlan | None = None  # the part of plan.cgroup that is still to do
@@ -148,16 +152,16 @@ class Birth:
                     self._send(GO)
                 elif kind == TREE:
                     self._tree(int.from_bytes(message[1:5], "little"), rights)
+                elif kind == LISTENER and self.to_agent is not None:
+                    received = int.from_bytes(rights[0][2][:4], "little") if rights else -1
+                    self.to_agent(received, int.from_bytes(message[1:5], "little"))
+                    self._send(GO)
                 elif kind == FAILED:
                     raise failure(self.plan, message)
                 elif self.link.listener is None and not kind and self.is_executed():
                     return
                 else:
-                    raise StepFailed(
-                        "the init process died during set-up",
-                        hint="was it killed, or is the memory limit too low for the set-up?",
-                        pointer="/linux/resources/memory/limit" if self.plan.cgroup else "",
-                    )
+                    raise _died(self.plan)
         except BaseException:
             self.abort()
             raise
@@ -415,6 +419,12 @@ def failure(plan: Plan, message: bytes) -> OcirunError:
     from ocirun.executor.failures import explain
 
     return explain(plan, message)
+
+
+def _died(plan: Plan) -> OcirunError:
+    from ocirun.executor.failures import died
+
+    return died(plan)
 
 
 def _step_failed(step: Step, error: int, call: str) -> OcirunError:

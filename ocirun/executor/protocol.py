@@ -16,6 +16,9 @@ One SOCK_SEQPACKET socket pair, a message a packet, the first byte is its kind:
       |  GO ------------------------------> |
       |                                     |  createContainer hooks, pivot_root,
       |                                     |  privileges, lookup of the command
+      | <---------- LISTENER + seccomp (4)  |
+      |  the agent gets it                  |
+      |  GO ------------------------------> |
       | <----------------------- READY      |
       |                                     |
       |        create: both sockets close, init waits on its listening socket
@@ -29,6 +32,7 @@ One SOCK_SEQPACKET socket pair, a message a packet, the first byte is its kind:
     (1) with process.terminal   (2) with hooks of these kinds   (3) with the number of an entry of
     mounts: its ids are to be mapped, in the tree that comes along, or, as init may not look
     into its source, in one that comes back; once for each such mount
+    (4) with SCMP_ACT_NOTIFY: the listener itself, or its number, which the parent then takes
 
 At any point init may say FAILED and exit. A message FAILED is binary and of
 bounded size: the number of the step, errno, the name of the call, and what the
@@ -40,6 +44,7 @@ GO = b"G"
 CONSOLE = b"C"
 HOOKS = b"H"
 TREE = b"T"
+LISTENER = b"L"
 READY = b"K"
 FAILED = b"E"
 BORN = b"P"  # from the go-between that joins namespaces: the pid of init

@@ -34,7 +34,7 @@ import select
 import sys
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
-from ocirun.executor.child import Link, init, own_systems, prepare
+from ocirun.executor.child import Link, init, load_filter, own_systems, prepare
 from ocirun.executor.hooks import run_hooks
 from ocirun.executor.parent import NotBorn, bear
 from ocirun.executor.protocol import BORN, INTERNAL, failed
@@ -243,6 +243,7 @@ class Server:
 def main() -> "NoReturn":
     """Be the executor."""
     gc.disable()
+    load_filter()
     posix.chdir("/")  # the caller's directory can be unmounted
     # Init inherits the memory: nothing of what is here now will be garbage.
     gc.freeze()

@@ -236,7 +236,7 @@ class Executor:
             if fd >= 0:
                 named[name] = fd
         plain = not (plan.joins or plan.own_time or plan.uid_map or into >= 0)
-        plain = plain and is_common(plan)  # a spare has imported what is common, and no more
+        plain = plain and is_common(plan)  # what a spare has imported
         encoded: bytes | None = plan.encoded or encode(plan)
         spare = -1
         if encoded is not None and len(encoded) > MAX_REQUEST - 1024:

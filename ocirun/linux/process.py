@@ -38,6 +38,7 @@ _setdomainname = libc("setdomainname", c_char_p, c_long)
 _KEYCTL = 250 if posix.uname().machine == "x86_64" else 219
 _keyctl = syscall(_KEYCTL, c_int, c_char_p)
 _close_range = syscall(436, c_uint, c_uint, c_uint)
+_pidfd_getfd = syscall(438, c_int, c_int, c_uint)
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, call: str = "prctl") -> int:
@@ -78,6 +79,11 @@ def setdomainname(name: bytes) -> None:
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2), bounds included."""
     check(_close_range(436, first, last, flags), "close_range")
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """pidfd_getfd(2): a copy of another process's descriptor, close-on-exec."""
+    return check(_pidfd_getfd(438, pidfd, fd, 0), "pidfd_getfd")
 
 
 def join_session_keyring(name: bytes) -> None:

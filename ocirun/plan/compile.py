@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 # Properties of which this version can do nothing. Asking for one is an error:
 # a wish that is silently dropped is a hole.
-_UNSUPPORTED = (
-    ("linux", "seccomp"),
-    ("linux", "mountLabel"),
-)
+_UNSUPPORTED = (("linux", "mountLabel"),)
 
 
 def compile_plan(
@@ -96,6 +93,10 @@ def compile_plan(
         # Not earlier: it makes /proc/self/fd root's, and this process is not that root.
         steps.append(Step("undumpable", ""))
     compile_process(plan, spec, host, spaces)
+    if (spec.get("linux") or {}).get("seccomp"):
+        from ocirun.plan.seccomp import compile_seccomp
+
+        compile_seccomp(plan, spec, host, spaces)
     return plan
 
 

@@ -67,6 +67,12 @@ def _group(a: "tuple[Any, ...]") -> str:
     return f"make the resctrl group {a[1]}" + (f" with {lines}" if lines else "")
 
 
+def _seccomp(a: "tuple[Any, ...]") -> str:
+    from ocirun.seccomp.words import describe
+
+    return describe(a[0], a[2])
+
+
 WORDS: "Words" = {
     "scheduler": _scheduler,
     "io-priority": lambda a: f"set the I/O priority to {_name(IOPRIO_CLASSES, a[0])} {a[1]}",
@@ -83,9 +89,13 @@ WORDS: "Words" = {
     "resctrl-monitor": lambda a: f"make the monitoring group {a[1]}",
     "resctrl-remove": lambda a: f"remove the resctrl group {a[0]}",
     "resctrl-join": lambda a: f"put the process into the resctrl group {a[1]}",
+    "seccomp": _seccomp,
+    "drop-privilege": lambda a: "give up CAP_SYS_ADMIN, which the filter needed",
 }
 
 CALLS: "Words" = {
+    "seccomp": lambda a: "seccomp(SECCOMP_SET_MODE_FILTER)",
+    "drop-privilege": lambda a: "capset()",
     "scheduler": lambda a: (
         f"sched_setattr({_name(SCHED_POLICIES, a[0])}, {_names(SCHED_FLAGS, a[1]) or '0'})"
     ),

@@ -77,10 +77,13 @@ class Plan:
         deny_setgroups: "deny" goes to /proc/PID/setgroups before the map.
         cgroup: what the parent does in the cgroup hierarchies; None if disabled.
         oom_score_adj: step for /proc/PID/oom_score_adj, or None.
-        child: the steps of the init process, in order; `ready` counts those
-            that come before it reports that the container is created.
         parent: rare steps of the parent, between the clone and GO.
         resctrl: directories of resctrl that are the container's own, as the steps make them.
+        child: the steps of the init process, in order, up to its report that the
+            container is created.
+        last: its steps right before the execve. In reports they count on from `child`.
+        listener: (path, metadata) of the agent that gets the listener of the seccomp
+            filter; ("", "") without one.
         exec: steps of processes that `exec` brings into the container later.
         candidates: paths to try for process.args[0]; args, env: for execve(2).
         hooks: name of the hook list -> hooks.
@@ -106,6 +109,8 @@ class Plan:
         self.child: list[Step] = []
         self.parent: list[Step] = []
         self.resctrl: list[str] = []
+        self.last: list[Step] = []
+        self.listener = ("", "")
         self.exec: list[Step] = []
         self.candidates: list[bytes] = []
         self.args: list[bytes] = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PLAIN = (
     "id", "bundle", "rootfs", "unshare", "own_time", "time_offsets", "uid_map", "gid_map",
     "helpers", "deny_setgroups",
-    "candidates", "args", "env", "terminal", "size", "warnings", "resctrl",
+    "candidates", "args", "env", "terminal", "size", "warnings", "resctrl", "listener",
 )  # fmt: skip
 """What is written as it is; the rest consists of steps and hooks."""
 
@@ -32,6 +32,7 @@ def encode(plan: Plan) -> bytes:
         _steps(plan.joins),
         _steps(plan.child),
         _steps(plan.parent),
+        _steps(plan.last),
         _steps(plan.exec),
         cgroup
         and (
@@ -51,7 +52,7 @@ def encode(plan: Plan) -> bytes:
 
 def decode(data: bytes) -> Plan:
     """The plan of these bytes, which `encode` made in a process that is trusted."""
-    plain, score, joins, child, parent, later, cgroup, hooks = marshal.loads(data)  # noqa: S302
+    plain, score, joins, child, parent, last, later, cgroup, hooks = marshal.loads(data)  # noqa: S302
     plan = Plan("", "")
     for name, value in zip(_PLAIN, plain, strict=True):
         setattr(plan, name, value)
@@ -59,6 +60,7 @@ def decode(data: bytes) -> Plan:
     plan.joins = list(map(_step, joins))
     plan.child = list(map(_step, child))
     plan.parent = list(map(_step, parent))
+    plan.last = list(map(_step, last))
     plan.exec = list(map(_step, later))
     if cgroup is not None:
         steps, join, paths, scope = cgroup

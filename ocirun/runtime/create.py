@@ -206,7 +206,12 @@ def _plan(
     keyring, pivot = not request.no_new_keyring, not request.no_pivot
 
     def make(container_id: str) -> Plan:
-        return compile_plan(spec, host, container_id, bundle, keyring=keyring, pivot=pivot)
+        plan = compile_plan(spec, host, container_id, bundle, keyring=keyring, pivot=pivot)
+        if (spec.get("linux") or {}).get("seccomp"):
+            from ocirun.seccomp.cache import fill
+
+            fill(plan, settings.store.root)
+        return plan
 
     if settings.cache is not None and data:
         key = (host, data, bundle, keyring, pivot)
@@ -321,6 +326,8 @@ def _bear(
             if link.created >= 0:
                 state_file(fields, "created", birth.pid, link.created)
             folder.write(fields)
+            if plan.listener[0]:
+                _introduce_agent(plan, fields, birth)
             birth.prepare()
             if fields["cgroups"] != paths:
                 fields["cgroups"] = paths
@@ -342,6 +349,12 @@ def _bear(
         for fd in (link.creating, link.created):
             if fd >= 0:
                 posix.close(fd)
+
+
+def _introduce_agent(plan: Plan, fields: "dict[str, Any]", birth: Birth) -> None:
+    from ocirun.runtime.agent import hand_over
+
+    birth.to_agent = lambda fd, number: hand_over(plan, fields, birth, fd, number)
 
 
 def _unused(paths: dict[str, str]) -> dict[str, str]:

@@ -90,6 +90,7 @@ def _phases(plan: Plan) -> list[tuple[str, Step]]:
             steps.append((INIT, step))
     steps.append((INIT, Step("wait", "")))
     steps += _hooks(plan, "startContainer", START)
+    steps += [(START, step) for step in plan.last]
     steps.append((START, Step("execute", "/process/args", *plan.args)))
     steps += _hooks(plan, "poststart", START)
     return steps + [(EXEC, step) for step in plan.exec]

@@ -8,6 +8,7 @@ from ocirun import __version__
 from ocirun.linux.schedule import MPOL_FLAGS, MPOL_MODES
 from ocirun.plan.namespaces import KINDS
 from ocirun.plan.options import all_options
+from ocirun.plan.seccomp import ACTIONS, ARCHITECTURES, FLAGS, NEW_LISTENER, OPERATORS
 from ocirun.plan.security import NUMBERS
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def features() -> "dict[str, Any]":
                 "systemdUser": True,
                 "rdma": True,
             },
-            "seccomp": {"enabled": False},
+            "seccomp": _seccomp(),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
@@ -52,4 +53,30 @@ def features() -> "dict[str, Any]":
         },
         "annotations": {"org.ocirun.version": __version__},
         "potentiallyUnsafeConfigAnnotations": ["run.ocirun.overlay.", "org.systemd.property."],
+    }
+
+
+def _seccomp() -> "dict[str, Any]":
+    """Enabled means that libseccomp can be loaded; what the kernel can, the flags say."""
+    from ocirun.errors import OcirunError
+    from ocirun.linux.seccomp import knows_flags
+    from ocirun.seccomp.compiler import load_binding
+
+    try:
+        load_binding()
+    except OcirunError:
+        return {"enabled": False}
+    # Some flags the kernel takes with a listener only.
+    supported = [
+        name
+        for name, flag in FLAGS.items()
+        if knows_flags(flag) or knows_flags(flag | NEW_LISTENER)
+    ]
+    return {
+        "enabled": True,
+        "actions": list(ACTIONS),
+        "operators": list(OPERATORS),
+        "archs": list(ARCHITECTURES),
+        "knownFlags": list(FLAGS),
+        "supportedFlags": supported,
     }

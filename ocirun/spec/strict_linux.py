@@ -17,6 +17,9 @@ _IPC_SYSCTLS = frozenset(
     f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni")
 ) | {"kernel.shm_rmid_forced"}
 
+_MAX_ERRNO = 4094
+"""The largest error number that libseccomp takes; the kernel has one more."""
+
 _DEVICE_MAX = {"major": (1 << 12) - 1, "minor": (1 << 20) - 1}
 
 
@@ -223,11 +226,15 @@ def _seccomp(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]") -
         message = "the agent would be asked about the system calls that start it"
         found.append((f"{base}/defaultAction", message, "name system calls instead"))
     _errno(seccomp, "defaultAction", "defaultErrnoRet", base, found)
+    _executable(seccomp, found)
     if seccomp.get("listenerMetadata") and not seccomp.get("listenerPath"):
         message = "there is no listenerPath to send it to"
         found.append((f"{base}/listenerMetadata", message, ""))
     for index, rule in enumerate(seccomp.get("syscalls", ())):
         _errno(rule, "action", "errnoRet", f"{base}/syscalls/{index}", found)
+        if rule["action"] == "SCMP_ACT_NOTIFY" and not seccomp.get("listenerPath"):
+            pointer, hint = f"{base}/syscalls/{index}/action", "give listenerPath"
+            found.append((pointer, "there is no agent to ask", hint))
         for place, condition in enumerate(rule.get("args", ())):
             if condition["index"] > 5:
                 pointer = f"{base}/syscalls/{index}/args/{place}/index"
@@ -235,9 +242,26 @@ def _seccomp(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]") -
                 found.append((pointer, message, ""))
 
 
+def _executable(seccomp: "Config", found: "list[Problem]") -> None:
+    """Under the filter, execve starts the container's command, so something must let it pass."""
+    rules = [rule for rule in seccomp.get("syscalls", ()) if "execve" in rule["names"]]
+    actions = [rule["action"] for rule in rules]
+    if seccomp and all(rule.get("args") for rule in rules):
+        actions.append(seccomp["defaultAction"])
+    never = ("SCMP_ACT_KILL", "SCMP_ACT_TRAP", "SCMP_ACT_ERRNO")
+    if actions and all(action.startswith(never) for action in actions):
+        message = "execve is not allowed: the container's command cannot be started"
+        found.append(("/linux/seccomp", message, "add a rule for execve with SCMP_ACT_ALLOW"))
+
+
 def _errno(rule: "Config", action: str, name: str, base: str, found: "list[Problem]") -> None:
-    if name in rule and rule[action] not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
+    if name not in rule:
+        return
+    if rule[action] not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
         found.append((f"{base}/{name}", f"{rule[action]} has no error number", "remove it"))
+    elif rule[name] > _MAX_ERRNO:
+        message = f"{rule[name]}: error numbers of a filter go up to {_MAX_ERRNO}"
+        found.append((f"{base}/{name}", message, ""))
 
 
 def _intel_rdt(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]") -> None:

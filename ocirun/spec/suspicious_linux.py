@@ -117,7 +117,15 @@ def _seccomp(seccomp: Config) -> Iterator[Problem]:
     if seccomp.get("listenerPath") and "SCMP_ACT_NOTIFY" not in actions:
         hint = "no rule has SCMP_ACT_NOTIFY"
         yield "/linux/seccomp/listenerPath", "without effect", hint
-    actions.append(seccomp.get("defaultAction", ""))
-    if all(action.startswith("SCMP_ACT_KILL") for action in actions):
-        message = "every program dies at its first system call: nothing is allowed"
-        yield "/linux/seccomp/defaultAction", message, "add rules with SCMP_ACT_ALLOW"
+    own = (seccomp.get("defaultAction"), seccomp.get("defaultErrnoRet"))
+    first: dict[str, int] = {}
+    for index, rule in enumerate(seccomp.get("syscalls", ())):
+        pointer = f"/linux/seccomp/syscalls/{index}"
+        if (rule["action"], rule.get("errnoRet")) == own:
+            yield pointer, "without effect: the default action is the same", "remove the rule"
+        elif not rule.get("args"):
+            for place, name in enumerate(rule["names"]):
+                earlier = first.setdefault(name, index)
+                if seccomp["syscalls"][earlier]["action"] != rule["action"]:
+                    message = f"without effect: entry {earlier} decides on {name}"
+                    yield f"{pointer}/names/{place}", message, "remove one of them"

@@ -373,7 +373,7 @@ def test_control_characters_are_escaped(runtime: Runtime, bundle: Bundle) -> Non
 @pytest.mark.parametrize(
     ("pointer", "value", "words"),
     [
-        ("/linux/seccomp", {"defaultAction": "SCMP_ACT_ALLOW"}, "seccomp"),
+        ("/linux/mountLabel", "system_u:object_r:svirt_sandbox_file_t:s0", "mountLabel"),
     ],
 )
 def test_what_is_not_supported_is_said(

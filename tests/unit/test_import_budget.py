@@ -6,16 +6,19 @@ a module more costs every container about 0.1 ms, so it is added here on purpose
 not at all.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lib.seccomp import docker_profile
 
 from ocirun.spec.default import default_spec
 from ocirun.spec.fastjson import dumps
@@ -25,7 +28,7 @@ CHECKOUT = Path(__file__).parents[2]
 RECORD = f"""
 import sys
 bare = set(sys.modules)
-sys.path.insert(0, {str(CHECKOUT)!r})
+sys.path[:0] = [{str(CHECKOUT)!r}, {sysconfig.get_path("purelib")!r}]
 import posix
 me, end = posix.getpid(), posix._exit
 def record_and_end(status):
@@ -72,6 +75,11 @@ CREATE = API | names("""
     ocirun.plan.security ocirun.plan.step ocirun.plan.sysctl ocirun.plan.values
     ocirun.runtime.create ocirun.spec.fastcheck ocirun.spec.load ocirun.spec.strict
 """)
+FILTERED = names("""
+    _blake2 ocirun.plan.seccomp ocirun.seccomp ocirun.seccomp.cache ocirun.executor.confine
+    ocirun.linux.seccomp ocirun.spec.strict_linux
+""")
+"""With a seccomp filter that has been compiled before."""
 RUN = CREATE | DELETE | {"ocirun.runtime.run"}
 
 ON_SOME_HOSTS = names("ocirun.cgroups.devicebpf ocirun.linux.bpf")
@@ -145,8 +153,23 @@ def test_the_life_of_a_container(loaded_by: Budget, bundle: Path) -> None:
         loaded_by("delete --force x")
 
 
+@pytest.mark.root
+def test_a_filter_that_is_compiled_already(loaded_by: Budget, bundle: Path) -> None:
+    """The second container with a profile loads neither libseccomp nor its binding nor ctypes."""
+    config = bundle / "config.json"
+    spec = json.loads(config.read_text())
+    for no_new_privileges in (True, False):
+        spec["process"]["noNewPrivileges"] = no_new_privileges
+        spec["linux"]["seccomp"] = docker_profile()
+        config.write_text(dumps(spec))
+        if no_new_privileges:
+            assert {"pyseccomp", "ctypes"} <= loaded_by(f"run -b {bundle} x")
+        assert loaded_by(f"run -b {bundle} x") - ON_SOME_HOSTS == RUN | FILTERED
+
+
 def test_python_modules_of_the_library_are_never_among_them() -> None:
     """Of the standard library only modules in C belong on the hot path."""
     allowed = {"_ctypes", "_json", "_socket", "errno", "fcntl", "gc", "select"}
     every = ENTRY | VERSION | STATE | START | KILL | DELETE | CREATE | RUN
     assert {name for name in every if not name.startswith("ocirun")} == allowed
+    assert {name for name in FILTERED if not name.startswith("ocirun")} == {"_blake2"}

@@ -404,8 +404,6 @@ def setting(*path: str | int, value: object) -> Callable[[Spec], None]:
          InvalidConfig, "/mounts/0", "needs uidMappings"),
         (setting("mounts", value=[{**BIND, "uidMappings": ID, "gidMappings": ID * 341}]),
          InvalidConfig, "/mounts/0/gidMappings", "341"),
-        (setting("linux", "seccomp", value={"defaultAction": "SCMP_ACT_ALLOW"}), Unsupported,
-         "/linux/seccomp", "seccomp"),
         (setting("linux", "sysctl", value={"vm.swappiness": "1"}), InvalidConfig,
          "/linux/sysctl/vm.swappiness", "no namespace"),
         (setting("linux", "sysctl", value={"net/../vm/x": "1"}), InvalidConfig,

@@ -49,8 +49,15 @@ def overlapping(side):
 
 HOOK = {"path": "/bin/true"}
 R, S = "/linux/resources", "/linux/seccomp"
+ARG = {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}
 NOTIFY = {"names": ["open"], "action": "SCMP_ACT_NOTIFY"}
-ERRNO = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1}
+EXECVE = {"names": ["read", "execve"], "action": "SCMP_ACT_ALLOW"}
+ERRNO = {
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "defaultErrnoRet": 1,
+    "listenerPath": "/x",
+    "syscalls": [EXECVE],
+}
 
 GOOD = [
     {},
@@ -109,7 +116,13 @@ GOOD = [
     {S: {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x", "listenerMetadata": "y"}},
     {
         S: ERRNO
-        | {"syscalls": [NOTIFY, {"names": ["x"], "action": "SCMP_ACT_TRACE", "errnoRet": 1}]}
+        | {
+            "syscalls": [
+                NOTIFY,
+                {"names": ["x"], "action": "SCMP_ACT_TRACE", "errnoRet": 1},
+                EXECVE,
+            ]
+        }
     },
     {"/linux/intelRdt": {"closID": "a..b"}},
     {"/annotations": {"x": "the text \\x00 is no NUL"}},
@@ -273,12 +286,24 @@ BAD = [
     ({S: {"defaultAction": "SCMP_ACT_NOTIFY"}}, f"{S}/defaultAction"),
     ({S: {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}}, f"{S}/listenerMetadata"),
     ({S: ERRNO | {"defaultAction": "SCMP_ACT_ALLOW"}}, f"{S}/defaultErrnoRet"),
-    ({S: ERRNO | {"syscalls": [NOTIFY | {"errnoRet": 1}]}}, f"{S}/syscalls/0/errnoRet"),
+    ({S: ERRNO | {"syscalls": [NOTIFY | {"errnoRet": 1}, EXECVE]}}, f"{S}/syscalls/0/errnoRet"),
+    ({S: ERRNO | {"defaultErrnoRet": 4095}}, f"{S}/defaultErrnoRet"),
+    ({S: ERRNO | {"syscalls": []}}, S),
+    ({S: ERRNO | {"syscalls": [EXECVE | {"action": "SCMP_ACT_TRAP"}]}}, S),
+    ({S: {"defaultAction": "SCMP_ACT_KILL_PROCESS"}}, S),
     (
         {
             S: ERRNO
-            | {"syscalls": [NOTIFY | {"args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}
+            | {
+                "syscalls": [EXECVE | {"action": "SCMP_ACT_KILL", "args": [ARG]}],
+                "listenerPath": "",
+            }
         },
+        S,
+    ),
+    ({S: ERRNO | {"syscalls": [EXECVE, NOTIFY], "listenerPath": ""}}, f"{S}/syscalls/1/action"),
+    (
+        {S: ERRNO | {"syscalls": [NOTIFY | {"args": [ARG | {"index": 6}]}, EXECVE]}},
         f"{S}/syscalls/0/args/0/index",
     ),
     ({"/linux/intelRdt": {"closID": "a/b"}}, "/linux/intelRdt/closID"),

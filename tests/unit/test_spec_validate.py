@@ -289,7 +289,8 @@ SUSPICIOUS = [
     ({f"{L}/blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 1001}]}}, f"{L}/blockIO/weightDevice/0/leafWeight", "10 to 1000", ""),
     ({f"{L}/hugepageLimits": [{"pageSize": "2MB", "limit": 1}] * 2}, f"{L}/hugepageLimits/1/pageSize", "in entry 0 as well", ""),
     ({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}, "/linux/seccomp/listenerPath", "without effect", "SCMP_ACT_NOTIFY"),
-    ({"/linux/seccomp": {"defaultAction": "SCMP_ACT_KILL"}}, "/linux/seccomp/defaultAction", "dies at its first", "SCMP_ACT_ALLOW"),
+    ({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}}, "/linux/seccomp/syscalls/0", "without effect", "remove"),
+    ({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG"}, {"names": ["open", "read"], "action": "SCMP_ACT_TRAP"}]}}, "/linux/seccomp/syscalls/1/names/1", "entry 0 decides", "remove"),
     ({"/linux/intelRdt": {"l3CacheSchema": "L3:0=1\nMB:0=1"}}, "/linux/intelRdt/l3CacheSchema", "more than one line", "schemata"),
 ]  # fmt: skip
 
@@ -332,7 +333,12 @@ UNSUSPICIOUS = [
         }
     },
     {"/hooks": {"startContainer": [{"path": "/only/inside"}]}},
-    {"/linux/seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}},
+    {
+        "/linux/seccomp": {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ALLOW"}],
+        }
+    },
 ]
 
 
