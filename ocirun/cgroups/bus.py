@@ -8,8 +8,16 @@ with the systemd driver only. Source: the D-Bus specification.
 import _socket
 import time
 
-from jeepney import DBusAddress, HeaderFields, Message, MessageType, Parser, new_method_call
-from jeepney.bus import get_connectable_addresses
+from ocirun.errors import Unsupported
+
+try:
+    from jeepney import DBusAddress, HeaderFields, Message, MessageType, Parser, new_method_call
+    from jeepney.bus import get_connectable_addresses
+except ImportError:
+    raise Unsupported(
+        "systemd cannot be asked for cgroups: the Python package jeepney is not installed",
+        hint="install it, or leave out --systemd-cgroup",
+    ) from None
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -41,6 +41,7 @@ _HINTS = {
     "PropertyReadOnly": _UNKNOWN_PROPERTY,
     "UnknownProperty": _UNKNOWN_PROPERTY,
     "InvalidArgs": "systemd does not take this value",
+    "ENXIO": "a property has the wrong type: see the annotations org.systemd.property.*",
     "": "is systemd running? A user's needs a session: XDG_RUNTIME_DIR or DBUS_SESSION_BUS_ADDRESS",
 }
 

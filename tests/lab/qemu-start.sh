@@ -6,6 +6,10 @@ mkdir -p /run/lab "$checkout"
 mount --bind /mnt/lab /run/lab
 mount --bind /mnt/checkout "$checkout"
 mount -t tmpfs tmpfs /tmp
+# Where the launcher looks for packages, jeepney for one.
+packages=$(python3 -Ic 'import sysconfig; print(sysconfig.get_path("purelib"))')
+mkdir -p "$packages"
+mount --bind /mnt/site "$packages"
 modprobe -qa loop overlay fuse veth tun bfq nf_tables \
     unix_diag inet_diag tcp_diag udp_diag packet_diag netlink_diag
 mkswap /dev/vdd >/dev/null && swapon /dev/vdd

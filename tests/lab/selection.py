@@ -18,7 +18,7 @@ ALL = (
     "tests/e2e/test_rootless_v2.py",
 )
 UML = (*ALL,)
-QEMU = (*ALL,)
+QEMU = (*ALL, "tests/e2e/test_systemd_real.py")
 ALL_LABS = (UML, QEMU)
 
 

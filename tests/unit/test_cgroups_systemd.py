@@ -1,6 +1,8 @@
 """Tables of the systemd driver: names, places, properties, and the text form of their values."""
 
+import importlib
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -490,3 +492,11 @@ def test_a_bus_that_does_not_answer(tmp_path: Path, answer, words):
         assert words in caught.value.words
         for client in kept:
             client.close()
+
+
+def test_without_the_library(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ocirun.cgroups.bus")
+    monkeypatch.setitem(sys.modules, "jeepney", None)
+    with pytest.raises(Unsupported) as caught:
+        importlib.import_module("ocirun.cgroups.bus")
+    assert ("jeepney" in caught.value.message, bool(caught.value.hint)) == (True, True)
