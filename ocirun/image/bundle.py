@@ -26,6 +26,7 @@ from ocirun.image.options import LaunchOptions, check_id
 from ocirun.image.spec import launch_spec
 from ocirun.image.store import HOST, MARKER, Image, Store, claim
 from ocirun.image.users import resolve_user
+from ocirun.state.process import in_user_namespace
 
 _MAX_MARKER = 65536
 # Tells `delete` that `cleanup` is to be called; its value is the image's name.
@@ -47,7 +48,7 @@ def fill_bundle(
         user=resolve_user(image.rootfs, options.user or image.config.user),
         directory=os.getcwd(),
         environ=os.environ,
-        rootless=os.geteuid() != 0,
+        rootless=os.geteuid() != 0 or in_user_namespace(),
     )
     spec["annotations"] |= annotations
     text = json.dumps(spec, indent=2) + "\n"

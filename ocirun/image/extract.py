@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from ocirun.errors import ImageError
 from ocirun.image import tree
 from ocirun.image.tar import Entry
+from ocirun.state.process import in_user_namespace, is_alone
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -65,7 +66,8 @@ class Extractor:
         layered: whiteouts have their meaning. False for a root file system, where
             `.wh.x` is a name like any other.
 
-    As root, owners, device nodes and setuid bits are kept. Otherwise every file
+    As root, owners, device nodes and setuid bits are kept; device nodes not by root of a user
+    namespace, owners not where it is the only user that is mapped. Otherwise every file
     belongs to the caller: device nodes are left out (`skipped` counts them), setuid
     and setgid are dropped because the owner is another, and directories stay
     writable for their owner so that later layers can be written.
@@ -75,7 +77,8 @@ class Extractor:
         self._root = root
         self._budget = budget
         self._layered = layered
-        self._owner = os.geteuid() == 0
+        self._owner = os.geteuid() == 0 and not is_alone()
+        self._nodes = os.geteuid() == 0 and not in_user_namespace()
         self._parent = (b"", tree.resolve_directory(root, b""))
         # Directories get their times last: writing into them changes those.
         self._times: dict[bytes, int] = {}
@@ -210,7 +213,7 @@ class Extractor:
         """A device or a FIFO. It is made and never opened."""
         if entry.kind == "fifo":
             os.mkfifo(name, 0o600, dir_fd=parent)
-        elif self._owner:
+        elif self._nodes:
             kind = stat.S_IFCHR if entry.kind == "char" else stat.S_IFBLK
             os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=parent)
         else:

@@ -26,6 +26,7 @@ from typing import Any
 from ocirun.errors import ImageError
 from ocirun.image import tree
 from ocirun.image.config import MAX_JSON, ImageConfig, mapping, parse_json, text, texts
+from ocirun.state.process import in_user_namespace
 
 HOST = "host"
 # Present in every folder that `launch` has made; written and read by `bundle`.
@@ -69,10 +70,14 @@ class Image:
 
 
 def default_data_root() -> str:
-    """$OCIRUN_DATA_ROOT, or /var/lib/ocirun for root, or ocirun under $XDG_DATA_HOME."""
+    """$OCIRUN_DATA_ROOT, or /var/lib/ocirun for root, or ocirun under $XDG_DATA_HOME.
+
+    Root of a user namespace that has a user's XDG_RUNTIME_DIR is that user (`podman unshare`).
+    """
     if chosen := os.environ.get("OCIRUN_DATA_ROOT"):
         return chosen
-    if os.geteuid() == 0:
+    guest = os.environ.get("XDG_RUNTIME_DIR") and in_user_namespace()
+    if os.geteuid() == 0 and not guest:
         return "/var/lib/ocirun"
     base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(base, "ocirun")
@@ -164,9 +169,13 @@ class Store:
         """Whether the name is taken, be it by a damaged image.
 
         Raises:
-            ImageError: no image may bear that name.
+            ImageError: no image may bear that name; the data root is not the caller's to see.
         """
-        return (self.images / _folder(name)).exists()
+        place = self.images / _folder(name)
+        try:
+            return place.exists()
+        except OSError as error:
+            raise tree.image_error(error, "cannot look for the image", str(place)) from None
 
     def list_images(self) -> list[Image]:
         """Return all images by name; a damaged one has `problem` set, and hides no other."""
@@ -191,6 +200,9 @@ class Store:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not (self.images / folder).exists():
                 return None
+            if not os.access(self.images, os.X_OK, effective_ids=True):
+                place = str(self.images)
+                raise tree.image_error(error, "cannot look for the image", place) from None
             return Image(name, rootfs, problem=f"image.json: {error.strerror}")
         except ImageError as error:
             return Image(name, rootfs, problem=error.message)

@@ -32,11 +32,20 @@ def is_alive(pid: int, started: int) -> bool:
 
 def in_user_namespace() -> bool:
     """This process is in another user namespace than the machine's first (user_namespaces(7))."""
+    return _uid_map() != [b"0", b"0", b"4294967295"]
+
+
+def is_alone() -> bool:
+    """No user but this process's own is mapped in its user namespace."""
+    return _uid_map()[2:] == [b"1"]
+
+
+def _uid_map() -> list[bytes]:
     try:
         fd = posix.open("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:  # no user namespaces in this kernel
-        return False
+        return [b"0", b"0", b"4294967295"]
     try:
-        return posix.read(fd, 4096).split() != [b"0", b"0", b"4294967295"]
+        return posix.read(fd, 4096).split()
     finally:
         posix.close(fd)

@@ -617,6 +617,42 @@ def test_launch(
 
 
 @pytest.mark.only("ocirun")
+@pytest.mark.usefixtures("inside")
+def test_images_of_root_of_a_user_namespace(
+    runtime: Runtime, user: User, image: str, folder: Path
+) -> None:
+    """It is the user, whose image is found; and it can import one of its own."""
+    call = [*runtime.prefix, str(runtime.path)]
+    again = ("image", "import", "again", str(folder / "image.tar"))
+    launch = ("launch", f"{PREFIX}launch", "again", "--", "id", "-u")
+    for words, said in ((("image", "list"), image), (again, ""), (launch, "0\n")):
+        done = subprocess.run([*call, *words], capture_output=True, text=True, timeout=20)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert said in done.stdout
+    assert "again" in user.call(runtime.path, "image", "list").stdout
+
+
+@pytest.mark.only("ocirun")
+@pytest.mark.parametrize("command", ["import", "list", "launch"])
+def test_images_of_another(
+    runtime: Runtime, user: User, image: str, folder: Path, command: str
+) -> None:
+    (folder / "roots").mkdir(mode=0o755)
+    (folder / "roots/images").mkdir(mode=0o700)
+    root = ("--data-root", str(folder / "roots"))
+    words = {
+        "import": ("image", "import", *root, image, str(folder / "image.tar")),
+        "list": ("image", "list", *root),
+        "launch": ("launch", *root, f"{PREFIX}launch", image, "--", "true"),
+    }[command]
+    done = user.call(runtime.path, *words)
+    assert done.returncode == 1
+    assert "permission denied" in done.stderr
+    assert "--data-root" in done.stderr
+    assert "internal error" not in done.stderr
+
+
+@pytest.mark.only("ocirun")
 def test_launch_of_the_host(runtime: Runtime, user: User) -> None:
     done = user.call(runtime.path, "launch", f"{PREFIX}launch", "host", "--", "true")
     assert done.returncode == 1
