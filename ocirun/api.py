@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ocirun.runtime.exec import ExecRequest
+
 
 class ContainerInfo:
     """What `list` shows of a container.
@@ -67,6 +69,30 @@ class Container:
         from ocirun.runtime.kill import kill
 
         kill(self._settings, self.id, signal, all)
+
+    def exec(self, request: "ExecRequest", *, detach: bool = False) -> int:
+        """Run one more process in the container, and return its exit status; 0 with `detach`."""
+        from ocirun.runtime.exec import execute
+
+        return execute(self._settings, request, detach=detach)
+
+    def pause(self) -> None:
+        """Stop every process of the container, until `resume`."""
+        from ocirun.runtime.pause import pause
+
+        pause(self._settings, self.id)
+
+    def resume(self) -> None:
+        """Let a paused container go on."""
+        from ocirun.runtime.pause import resume
+
+        resume(self._settings, self.id)
+
+    def processes(self) -> list[int]:
+        """The pids of the container's processes, as the caller sees them."""
+        from ocirun.runtime.ps import processes
+
+        return processes(self._settings, self.id)
 
     def delete(self, force: bool = False) -> None:
         """Delete the container; with `force` in any state (runtime.md, "delete")."""

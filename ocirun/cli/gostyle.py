@@ -43,6 +43,35 @@ class Command(TyperCommand):
         return _without_flag_types(super().get_params(ctx))
 
 
+class InnerCommand(Command):
+    """A command line that ends with a command of the container's, where its options end.
+
+    Options may stand before each of the command's own words and before COMMAND; from COMMAND on
+    every word is the container's, dashes or not.
+    """
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        """Find COMMAND, and put `--` in front of the words that are no options."""
+        arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
+        options: list[str] = []
+        words: list[str] = []
+        rest = list(args)
+        ctx.allow_interspersed_args = False
+        for position in range(len(arguments)):
+            parser = self.make_parser(ctx)
+            parser._args.clear()  # options alone: what it leaves begins with a word
+            _, left, _ = parser.parse_args(list(rest))
+            read = rest[: len(rest) - len(left)]
+            rest = left
+            ended = read[-1:] == ["--"]
+            options += read[:-1] if ended else read
+            if ended:
+                break
+            if position < len(arguments) - 1 and rest:
+                words.append(rest.pop(0))
+        return super().parse_args(ctx, [*options, "--", *words, *rest])
+
+
 class Group(TyperGroup):
     """The same for the options before a command: `typer.Typer(cls=Group)`."""
 

@@ -111,6 +111,74 @@ def kill(options: Options, *, id: str, signal: str, all_: bool) -> int:
     return 0
 
 
+def exec_(
+    options: Options,
+    *,
+    id: str,
+    command: "list[str] | None",
+    process: str,
+    cwd: str,
+    env: "list[str] | None",
+    tty: bool,
+    user: str,
+    additional_gids: "list[str] | None",
+    detach: bool,
+    pid_file: str,
+    console_socket: str,
+    process_label: str,
+    apparmor: str,
+    no_new_privs: bool,
+    cap: "list[str] | None",
+    preserve_fds: int,
+    cgroup: "list[str] | None",
+    ignore_paused: bool,
+    pidfd_socket: str,
+) -> int:
+    """Run one more process in a container; return its exit status (0 when detached)."""
+    from ocirun.runtime.exec import ExecRequest, parse_gids, parse_user, read_process
+
+    request = ExecRequest(id, command)
+    if process:
+        request.process = read_process(process)
+    request.cwd, request.terminal = cwd, tty
+    request.env = env or []
+    request.user = parse_user(user)
+    request.additional_gids = parse_gids(additional_gids or ())
+    request.capabilities = cap or []
+    request.no_new_privileges = no_new_privs
+    request.apparmor, request.label = apparmor, process_label
+    request.cgroup, request.ignore_paused = cgroup or [], ignore_paused
+    request.pid_file, request.console_socket = pid_file, console_socket
+    request.pidfd_socket, request.preserve_fds = pidfd_socket, preserve_fds
+    return open_existing(options).get(id).exec(request, detach=detach)
+
+
+def pause(options: Options, *, id: str) -> int:
+    """Stop every process of a container."""
+    open_existing(options).get(id).pause()
+    return 0
+
+
+def resume(options: Options, *, id: str) -> int:
+    """Let a paused container go on."""
+    open_existing(options).get(id).resume()
+    return 0
+
+
+def ps(options: Options, *, id: str, format: str, arguments: "list[str] | None") -> int:
+    """Print the processes of a container: their pids as JSON, or what ps(1) says of them."""
+    pids = open_existing(options).get(id).processes()
+    if format == "json":
+        from ocirun.spec.fastjson import dumps
+
+        emit(dumps(pids) + "\n")
+        return 0
+    from ocirun.cli.processes import table
+
+    emit(table(pids, arguments or []))
+    return 0
+
+
 def delete(options: Options, *, id: str, force: bool) -> int:
     """Delete a container."""
     open_existing(options).delete(id, force=force)
@@ -172,6 +240,10 @@ COMMANDS: "dict[str, Callable[..., int]]" = {
     "kill": kill,
     "delete": delete,
     "run": run,
+    "exec": exec_,
+    "pause": pause,
+    "resume": resume,
+    "ps": ps,
     "list": list_containers,
     "features": features,
 }

@@ -11,8 +11,8 @@ from ocirun.cli.table import COMMANDS, GLOBALS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Kind = str | tuple[str, ...]
-    Value = str | int | bool
-    Interface = tuple[dict[str, tuple[str, Kind]], tuple[tuple[str, bool], ...], dict[str, Value]]
+    Value = str | int | bool | list[str] | None
+    Interface = tuple[dict[str, tuple[str, Kind]], tuple[tuple[str, str], ...], dict[str, Value]]
 
 
 def parse(argv: "list[str]") -> "tuple[Options, str, dict[str, Value]]":
@@ -40,14 +40,16 @@ def parse(argv: "list[str]") -> "tuple[Options, str, dict[str, Value]]":
 def _assign(interface: "Interface", words: "list[str]", values: "dict[str, Value]") -> bool:
     """Give the words to the positionals; False if they are too few or too many."""
     positionals = interface[1]
-    if len(words) > len(positionals):
-        return False
-    for position, (key, required) in enumerate(positionals):
-        if position < len(words):
+    for position, (key, kind) in enumerate(positionals):
+        if position >= len(words):
+            if kind == "required":
+                return False
+        elif kind == "rest":
+            values[key] = words[position:]
+            return True
+        else:
             values[key] = words[position]
-        elif required:
-            return False
-    return True
+    return len(words) <= len(positionals)
 
 
 def _read(
@@ -64,8 +66,9 @@ def _read(
     Returns:
         The index at which it stopped, or 0 if it does not understand.
     """
-    options = interface[0]
+    options, positionals, _ = interface
     up_to_first_word = interface is GLOBALS
+    own = len(positionals) - 1 if positionals and positionals[-1][1] == "rest" else -1
     while at < len(argv):
         token = argv[at]
         at += 1
@@ -74,6 +77,9 @@ def _read(
             words += argv[at:end]
             return end
         if token[:1] != "-" or token == "-":
+            if len(words) == own:  # the first word of a command that is not ours to read
+                words += argv[at - 1 :]
+                return len(argv)
             words.append(token)
             if up_to_first_word:
                 break
@@ -96,6 +102,8 @@ def _read(
             if not (value.isascii() and value.isdigit() and len(value) < 10):
                 return 0
             values[key] = int(value)
+        elif kind == "texts":
+            values[key] = [*(values[key] or ()), value]  # type: ignore[misc]
         elif kind == "text" or value in kind:
             values[key] = value
         else:

@@ -293,11 +293,29 @@ def _hooks(child: Child, name: str, state: int) -> None:
 
 
 def console(child: Child, size: tuple[int, int] | None) -> None:
-    """A pseudo terminal of the container's own devpts: the parent gets the master.
+    """A pseudo terminal of the container's own devpts, and shown as /dev/console.
 
-    The image may have prepared the places: only a real devpts will do, and
-    /dev/console is made, never followed (CVE-2025-52565).
+    The image may have prepared the place: it is made, never followed (CVE-2025-52565).
     """
+    master, slave = _pseudo_terminal(child, size)
+    parent, name = child.parent_of(b"/dev/console")
+    flags = posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    posix.close(posix.open(name, flags, 0o600, dir_fd=parent))
+    target = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
+    tree = open_tree(slave, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE)
+    move_mount(tree, target)
+    for fd in (tree, target):
+        posix.close(fd)
+    _hand_over_terminal(child, master, slave)
+
+
+def terminal(child: Child, size: tuple[int, int] | None) -> None:
+    """A pseudo terminal for one more process of a container."""
+    _hand_over_terminal(child, *_pseudo_terminal(child, size))
+
+
+def _pseudo_terminal(child: Child, size: tuple[int, int] | None) -> tuple[int, int]:
+    """(master, slave) of the container's devpts; the image may have put something else there."""
     flags = posix.O_RDWR | posix.O_NOCTTY
     master = find(child.root, b"/dev/pts/ptmx", flags, strict=True)
     if filesystem_magic(master) != DEVPTS_SUPER_MAGIC:
@@ -308,14 +326,11 @@ def console(child: Child, size: tuple[int, int] | None) -> None:
         height, width = size
         winsize = height.to_bytes(2, "little") + width.to_bytes(2, "little") + bytes(4)
         ioctl(master, _TIOCSWINSZ, winsize)
-    parent, name = child.parent_of(b"/dev/console")
-    flags = posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    posix.close(posix.open(name, flags, 0o600, dir_fd=parent))
-    target = posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
-    tree = open_tree(slave, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE)
-    move_mount(tree, target)
-    for fd in (tree, target):
-        posix.close(fd)
+    return master, slave
+
+
+def _hand_over_terminal(child: Child, master: int, slave: int) -> None:
+    """The parent gets the master; the slave is the controlling terminal and stdio."""
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
     child.sock.sendmsg([CONSOLE], [rights])
     posix.close(master)
@@ -324,6 +339,16 @@ def console(child: Child, size: tuple[int, int] | None) -> None:
         posix.dup2(slave, fd, True)
     if slave > 2:
         posix.close(slave)
+
+
+def inside(child: Child) -> None:
+    """After joining a container: the root directory is its root."""
+    child.root = posix.open("/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+
+
+def affinity(child: Child, name: str, text: str, mask: int) -> None:
+    """sched_setaffinity(2) of this process."""
+    posix.sched_setaffinity(0, [cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1])
 
 
 def _wait_for_start(child: Child) -> None:
@@ -391,6 +416,9 @@ _STEPS: "dict[str, Callable[..., None]]" = {
     "await": await_parent,
     "hooks": hooks,
     "console": console,
+    "terminal": terminal,
+    "inside": inside,
+    "cpu-affinity": affinity,
 }
 _COMMON = frozenset((*_STEPS, "seccomp", "drop-privilege"))
 _prepare_execve: "Callable[[Child], Callable[[], None]] | None" = None

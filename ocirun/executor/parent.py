@@ -32,6 +32,7 @@ from ocirun.linux.clone import (
     setns,
     unshare,
 )
+from ocirun.linux.process import PR_SET_DUMPABLE, prctl
 from ocirun.plan.namespaces import KINDS
 from ocirun.plan.step import Plan, Step
 
@@ -403,6 +404,11 @@ def _go_between(
                 fd = posix.open("/proc/self/timens_offsets", posix.O_WRONLY | posix.O_CLOEXEC)
                 posix.write(fd, plan.time_offsets)
                 posix.close(fd)
+        if not plan.uid_map and any(step.args[0] == "pid" for step in plan.joins):
+            # Before its birth: who is in the pid namespace must not trace it (CVE-2016-9962).
+            # With mappings to be written it is in there with nobody's rights, and its files
+            # must be ours.
+            prctl(PR_SET_DUMPABLE, 0)
         pid = clone3(plan.unshare | CLONE_PARENT, into)
         if pid == 0:
             init(plan, sock, link)

@@ -14,8 +14,8 @@ from ocirun.linux.fs import O_PATH
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.step import Plan, Step
 from ocirun.runtime.settings import Settings, absolute, now, state_file
-from ocirun.spec.fastjson import dumps
-from ocirun.spec.load import CONFIG, load_config
+from ocirun.spec.fastjson import dumps, loads
+from ocirun.spec.load import CONFIG, accept, read_config
 from ocirun.state.process import start_time
 from ocirun.state.store import SOCKET, SOCKET_NEW, VERSION, Folder, check_id
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirun.executor.child import Cloner
+    from ocirun.runtime.exec import ExecRequest
 
 _LATER_HOOKS = ("startContainer", "poststart", "poststop")
 
@@ -92,7 +93,7 @@ def _create(settings: Settings, request: Request) -> Created:
     # The sockets of systemd are for the command that it has started, not for a library's caller.
     listening = 0 if request.cloner else _listening()
     preserved = request.preserve_fds + listening
-    _check_preserved(preserved)
+    check_preserved(preserved)
     check_id(request.id)
     spec = request.spec
     if request.bundle:
@@ -104,14 +105,15 @@ def _create(settings: Settings, request: Request) -> Created:
         if settings.cache is not None:
             data, spec = settings.cache.load(bundle)
         else:
-            spec = load_config(bundle)
+            data = read_config(bundle)
+            spec = accept(loads(data, f"{bundle}/{CONFIG}"), data, bundle)
     if not spec.get("process"):
         raise InvalidConfig("config.json has no process", pointer="", bundle=bundle)
     console = _console_socket(spec, request)
     folder = settings.store.create(request.id)
     try:
-        if not request.bundle:
-            folder.write_file(CONFIG, dumps(spec).encode())
+        # For `exec`: what changes in the bundle from now on is of no account.
+        folder.write_file(CONFIG, data or dumps(spec).encode())
         plan = _plan(settings, request, spec, bundle, data)
         fields = _fields(request, spec, plan)
         link = _link(request, plan, folder)
@@ -121,7 +123,7 @@ def _create(settings: Settings, request: Request) -> Created:
             plan.env += [b"LISTEN_FDS=%d" % listening, b"LISTEN_PID=1"]
         birth = _bear(settings, plan, fields, link, folder)
         try:
-            _hand_over(request, birth, console)
+            hand_over(request, birth, console)
             folder.unlock()
         except BaseException:
             birth.abort()
@@ -144,7 +146,7 @@ def _listening() -> int:
     return int(count) if count.isdigit() and len(count) < 4 else 0
 
 
-def _check_preserved(count: int) -> None:
+def check_preserved(count: int) -> None:
     """See that the descriptors to be handed on are the caller's, before ocirun opens its own."""
     for fd in range(3, 3 + count):
         try:
@@ -220,7 +222,7 @@ def _plan(
     else:
         plan = make(request.id)
     if plan.terminal and request.foreground:
-        _size_terminal(plan)
+        size_terminal(plan)
     for warning in plan.warnings:
         settings.note(warning)
     try:
@@ -237,7 +239,7 @@ def _plan(
     return plan
 
 
-def _size_terminal(plan: Plan) -> None:
+def size_terminal(plan: Plan) -> None:
     """Make the terminal as large as the caller's from its first moment."""
     from ocirun.executor.console import caller_size
 
@@ -274,8 +276,6 @@ def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, 
     if plan.cgroup and plan.cgroup.scope:
         unit, _, bus, *_ = plan.cgroup.scope.args
         fields["scope"] = [unit, bus]
-    if plan.exec:
-        fields["execCPUAffinity"] = spec["process"]["execCPUAffinity"]
     return fields
 
 
@@ -384,7 +384,9 @@ def _host_hooks(plan: Plan, link: Link) -> None:
             )
 
 
-def _hand_over(request: Request, birth: Birth, console: "_socket.socket | None") -> None:
+def hand_over(
+    request: "Request | ExecRequest", birth: Birth, console: "_socket.socket | None"
+) -> None:
     """Give the caller what it asked for: the terminal, a pidfd, the pid file."""
     if console is not None and birth.console >= 0:
         _send_descriptor(console, birth.console, b"/dev/ptmx")

@@ -58,7 +58,7 @@ def run(
             poststart(settings, born)
             if detach:
                 return 0
-            status = _attend(born)
+            status = attend(born.pid, born.console)
             if not keep:
                 clear_away(settings, born)
             return status
@@ -111,13 +111,13 @@ class Forwarder:
             _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
 
 
-def _attend(born: Created) -> int:
-    """Stay with the container until its end, and serve its terminal if it has one."""
-    if born.console >= 0:
+def attend(pid: int, console: int) -> int:
+    """Stay with a process until its end, and serve its terminal if it has one (>= 0)."""
+    if console >= 0:
         from ocirun.executor.console import serve
 
-        return exit_status(serve(born.console, born.pid))
-    return exit_status(posix.waitpid(born.pid, 0)[1])
+        return exit_status(serve(console, pid))
+    return exit_status(posix.waitpid(pid, 0)[1])
 
 
 def exit_status(status: int) -> int:

@@ -98,14 +98,38 @@ def now() -> str:
 
 
 def status_of(folder: Folder, record: Record) -> str:
-    """The status of a container (runtime.md, "State"): creating, created, running or stopped."""
+    """The status of a container: creating, created, running, paused or stopped.
+
+    Source: runtime.md, "State"; "paused" is runc's and crun's.
+    """
     if record.pid == 0:
         return "creating"
     if not record.is_alive():
         return "stopped"
     if folder.has(SOCKET):
         return "created"
-    return "creating" if folder.has(SOCKET_NEW) else "running"
+    if folder.has(SOCKET_NEW):
+        return "creating"
+    return "paused" if _is_frozen(record.cgroups) else "running"
+
+
+def _is_frozen(cgroups: dict[str, str]) -> bool:
+    """The container's processes do not run: the freezer of v1 or of v2 holds them."""
+    for key, name, frozen in (("freezer", "freezer.state", b"F"), ("", "cgroup.freeze", b"1")):
+        if key not in cgroups:
+            continue
+        try:
+            fd = posix.open(f"{cgroups[key]}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if posix.read(fd, 1) == frozen:  # FROZEN or FREEZING
+                return True
+        except OSError:
+            pass
+        finally:
+            posix.close(fd)
+    return False
 
 
 def oci_state(fields: "dict[str, Any]", status: str, pid: int) -> "dict[str, Any]":

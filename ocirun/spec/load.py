@@ -48,7 +48,11 @@ def read_config(bundle: str) -> bytes:
 
     A FIFO or a device in its place is refused without waiting for it.
     """
-    path = f"{bundle}/{CONFIG}"
+    return read_file(f"{bundle}/{CONFIG}", bundle)
+
+
+def read_file(path: str, bundle: str = "") -> bytes:
+    """The bytes of a file that should hold JSON, as `read_config` reads it; raises BundleError."""
     fd = -1
     try:
         # O_NONBLOCK: opening a FIFO returns at once; it means nothing to a file.
@@ -61,7 +65,10 @@ def read_config(bundle: str) -> bytes:
         raise BundleError("the bundle's path holds a NUL character") from None
     except OSError as error:
         raise BundleError(
-            f"cannot read {path}", errno=error.errno or 0, path=path, hint=_hint(bundle)
+            f"cannot read {path}",
+            errno=error.errno or 0,
+            path=path,
+            hint=_hint(bundle) if bundle else "",
         ) from None
     finally:
         if fd >= 0:

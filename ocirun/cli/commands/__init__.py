@@ -26,12 +26,15 @@ from ocirun.cli.commands import (
     image,
     kill,
     launch,
+    pause,
+    ps,
     run,
     spec,
     start,
     state,
     validate,
 )
+from ocirun.cli.commands import exec as exec_
 from ocirun.cli.commands import list as list_
 
 MODULES = (
@@ -41,6 +44,9 @@ MODULES = (
     kill,
     delete,
     run,
+    exec_,
+    ps,
+    pause,
     list_,
     spec,
     features,

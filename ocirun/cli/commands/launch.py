@@ -1,44 +1,13 @@
 """`launch ID IMAGE [COMMAND] [ARG...]`: an image runs in one command."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ocirun.cli.commands import common
 from ocirun.cli.commands.image import DataRoot
-from ocirun.cli.gostyle import Command
+from ocirun.cli.gostyle import InnerCommand
 from ocirun.errors import UsageError
-
-if TYPE_CHECKING:
-    from typer._click.core import Context
-
-
-class LaunchCommand(Command):
-    """A command line whose options end where the container's own command begins.
-
-    Options may stand before ID, before IMAGE and before COMMAND; from COMMAND on every
-    word is the container's, dashes or not.
-    """
-
-    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
-        """Find COMMAND, and put `--` in front of the words that are no options."""
-        options: list[str] = []
-        words: list[str] = []
-        rest = list(args)
-        ctx.allow_interspersed_args = False
-        for position in range(3):
-            parser = self.make_parser(ctx)
-            parser._args.clear()  # options alone: what it leaves begins with a word
-            _, left, _ = parser.parse_args(list(rest))
-            read = rest[: len(rest) - len(left)]
-            rest = left
-            ended = read[-1:] == ["--"]
-            options += read[:-1] if ended else read
-            if ended:
-                break
-            if position < 2 and rest:
-                words.append(rest.pop(0))
-        return super().parse_args(ctx, [*options, "--", *words, *rest])
 
 
 def launch(
@@ -164,4 +133,4 @@ def launch(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("launch", cls=LaunchCommand)(launch)
+    app.command("launch", cls=InnerCommand)(launch)

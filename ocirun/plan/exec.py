@@ -1,0 +1,97 @@
+"""A further process in a container that runs: `exec`. Pure.
+
+The process joins the namespaces of init, is put into the container's cgroups, and becomes
+what config.md, "Process", says, by the same steps as init. Nothing of the root file system
+is touched.
+"""
+
+from ocirun.errors import InvalidConfig
+from ocirun.plan.host import Host
+from ocirun.plan.namespaces import KINDS, Namespaces, first_ids
+from ocirun.plan.process import compile_process
+from ocirun.plan.step import Plan, Step
+from ocirun.plan.values import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ocirun.cgroups import CgroupPlan
+
+_FILES = {"network": "net", "mount": "mnt"}
+
+
+def compile_exec(
+    spec: "dict[str, Any]",
+    host: Host,
+    container_id: str,
+    bundle: str,
+    pid: int,
+    cgroup: "CgroupPlan | None",
+    *,
+    keyring: bool = True,
+) -> Plan:
+    """Compile the plan of a process that joins a container.
+
+    Args:
+        spec: the container's config, with the new process in the place of its own.
+        host: facts about the machine.
+        container_id, bundle: of the container.
+        pid: of its init.
+        cgroup: how the container's cgroups are joined; None: not at all.
+        keyring: join the container's session keyring.
+
+    Raises InvalidConfig, Unsupported.
+    """
+    plan = Plan(container_id, bundle)
+    spaces = Namespaces()
+    linux = spec.get("linux") or {}
+    for index, entry in enumerate(linux.get("namespaces") or ()):
+        kind = entry["type"]
+        pointer = f"/linux/namespaces/{index}"
+        spaces.joined[kind] = pointer
+        path = f"/proc/{pid}/ns/{_FILES.get(kind, kind)}".encode()
+        plan.joins.append(Step("setns", pointer, kind, path))
+    # The order of KINDS is that of creation: the user namespace first.
+    order = list(KINDS)
+    plan.joins.sort(key=lambda step: order.index(str(step.args[0])))
+    plan.cgroup = cgroup
+    steps = plan.child
+    steps.append(Step("await", ""))
+    if "user" in spaces.joined:
+        made = Namespaces()
+        if linux.get("uidMappings"):
+            made.new["user"] = spaces.joined["user"]
+        steps.append(Step("become-root", spaces.joined["user"], *first_ids(spec, made)))
+    steps.append(Step("undumpable", ""))
+    steps.append(Step("session", ""))
+    if keyring:
+        steps.append(Step("keyring", "", b"_ses." + container_id.encode()))
+    steps.append(Step("inside", ""))
+    _terminal(plan, spec["process"])
+    cwd = spec["process"]["cwd"]
+    if not cwd.startswith("/"):
+        raise InvalidConfig("the working directory must be absolute", pointer="/process/cwd")
+    encode(cwd, "/process/cwd")
+    compile_process(plan, spec, host, spaces)
+    _affinity(plan)
+    return plan
+
+
+def _terminal(plan: Plan, process: "dict[str, Any]") -> None:
+    if not process.get("terminal"):
+        return
+    plan.terminal = True
+    size = process.get("consoleSize")
+    if size:
+        plan.size = (size["height"], size["width"])
+    plan.child.append(Step("terminal", "/process/terminal", plan.size))
+
+
+def _affinity(plan: Plan) -> None:
+    """The processors before and after it joins its cgroups (config.md, execCPUAffinity)."""
+    for step in plan.exec:
+        first = step.args[0] == "initial"
+        place = 0 if first else 1 + [other.op for other in plan.child].index("await")
+        plan.child.insert(place, step)
+    plan.exec = []
