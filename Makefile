@@ -73,6 +73,7 @@ format: $(STAMPS)/setup ## format the code
 bench: setup ## compare the speed with runc and crun (as root)
 	@$(BIN)/python bench/run.py
 	@$(BIN)/python bench/library.py
+	@$(BIN)/python bench/docker.py
 
 install: ## install under PREFIX (default /usr/local)
 	@[ -x $(BIN)/python ] || { $(CHECK_PYTHON); }
