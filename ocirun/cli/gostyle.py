@@ -46,18 +46,20 @@ class Command(TyperCommand):
 class InnerCommand(Command):
     """A command line that ends with a command of the container's, where its options end.
 
-    Options may stand before each of the command's own words and before COMMAND; from COMMAND on
-    every word is the container's, dashes or not.
+    Options may stand before the first `places` words; from there on every word is what it is,
+    dashes or not.
     """
+
+    places = 1
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
         """Find COMMAND, and put `--` in front of the words that are no options."""
-        arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
+        own = [p for p in self.get_params(ctx) if p.param_type_name == "argument" and p.nargs == 1]
         options: list[str] = []
         words: list[str] = []
         rest = list(args)
         ctx.allow_interspersed_args = False
-        for position in range(len(arguments)):
+        for _ in range(self.places):
             parser = self.make_parser(ctx)
             parser._args.clear()  # options alone: what it leaves begins with a word
             _, left, _ = parser.parse_args(list(rest))
@@ -67,8 +69,10 @@ class InnerCommand(Command):
             options += read[:-1] if ended else read
             if ended:
                 break
-            if position < len(arguments) - 1 and rest:
-                words.append(rest.pop(0))
+            words += rest[:1]
+            del rest[:1]
+        if rest[:1] == ["--"] and len(words) == len(own):
+            del rest[0]
         return super().parse_args(ctx, [*options, "--", *words, *rest])
 
 

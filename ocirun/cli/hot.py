@@ -135,11 +135,10 @@ def exec_(
     pidfd_socket: str,
 ) -> int:
     """Run one more process in a container; return its exit status (0 when detached)."""
-    from ocirun.runtime.exec import ExecRequest, parse_gids, parse_user, read_process
+    from ocirun.runtime.exec import ExecRequest, parse_gids, parse_user
 
     request = ExecRequest(id, command)
-    if process:
-        request.process = read_process(process)
+    request.process_file = process
     request.cwd, request.terminal = cwd, tty
     request.env = env or []
     request.user = parse_user(user)

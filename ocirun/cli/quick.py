@@ -77,12 +77,12 @@ def _read(
             words += argv[at:end]
             return end
         if token[:1] != "-" or token == "-":
-            if len(words) == own:  # the first word of a command that is not ours to read
-                words += argv[at - 1 :]
-                return len(argv)
             words.append(token)
             if up_to_first_word:
                 break
+            if len(words) == own:  # what follows is not ours to read
+                words += argv[at + (argv[at : at + 1] == ["--"]) :]
+                return len(argv)
             continue
         name, equals, value = token[2 if token[1] == "-" else 1 :].partition("=")
         if name not in options:

@@ -61,13 +61,6 @@ class Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def outcome(self) -> int | None:
-        """The wait status of a process that has ended (and keeps); None while it lives."""
-        found = posix.waitid(posix.P_PID, self.pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
-        if found is None:
-            return None
-        return found.si_status << 8 if found.si_code == posix.CLD_EXITED else found.si_status
-
     def end(self) -> None:
         """Kill it, and wait until it is gone."""
         try:
@@ -138,6 +131,7 @@ class Birth:
         `host_hooks` executes the hooks of the runtime's namespaces when their time
         has come. Raises StepFailed and the like; init is gone then.
         """
+        ready = False
         try:
             while True:
                 message, rights = self._receive()
@@ -145,6 +139,7 @@ class Birth:
                 if kind == READY and self.link.listener is not None:
                     return
                 if kind == READY:
+                    ready = True
                     continue
                 if kind == CONSOLE:
                     self.console = int.from_bytes(rights[0][2][:4], "little")
@@ -159,7 +154,7 @@ class Birth:
                     self._send(GO)
                 elif kind == FAILED:
                     raise failure(self.plan, message)
-                elif self.link.listener is None and not kind and self.is_executed():
+                elif ready and not kind:  # executed; or killed right before, as nobody can tell
                     return
                 else:
                     raise _died(self.plan)
@@ -196,11 +191,6 @@ class Birth:
             # and before what init had to say.
             message, rights, _, _ = self.sock.recvmsg(MAX_MESSAGE, 64, _socket.MSG_CMSG_CLOEXEC)
         return message, rights
-
-    def is_executed(self) -> bool:
-        """The end of the file means execve, unless init has died without a word."""
-        # Killed before the execve or right after it: nobody can tell, and it ran.
-        return self.process.outcome() != _signal.SIGKILL
 
     def abort(self) -> None:
         """End init, wait for its end, and remove the cgroups made for it."""

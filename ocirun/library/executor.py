@@ -98,11 +98,6 @@ class RemoteProcess(Process):
         """The descriptor to wait for: of the line, or without an executor of the process."""
         return self.pidfd if self._orphaned else self.line.fileno()
 
-    def outcome(self) -> int | None:
-        """The wait status of a process that has ended; None while it lives."""
-        end = self.ended()
-        return None if end is None else end.status
-
     def kill(self, number: int) -> None:
         """Send a signal; a process that has ended gets none."""
         try:

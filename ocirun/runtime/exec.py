@@ -29,7 +29,7 @@ class ExecRequest:
     Attributes:
         id: of the container.
         process: a whole process (config.md, "Process"), or None: the container's own with the
-            changes below.
+            changes below. process_file: a file with one as JSON ("-": standard input), or "".
         args: the command; env: words that are added; cwd: "" for the container's own.
         user: (uid, gid), gid None for the container's own; None for the container's user.
         additional_gids: groups that are added.
@@ -46,6 +46,7 @@ class ExecRequest:
     def __init__(self, container_id: str, args: "list[str] | None" = None) -> None:
         self.id = container_id
         self.process: dict[str, Any] | None = None
+        self.process_file = ""
         self.args = args or []
         self.env: list[str] = []
         self.cwd = ""
@@ -160,6 +161,8 @@ def _spec(folder: Folder, request: ExecRequest) -> "dict[str, Any]":
     """The container's config as of its creation, with the new process. Raises InvalidConfig."""
     path = f"/proc/self/fd/{folder.fd}/{CONFIG}"
     spec: dict[str, Any] = loads(read_file(path), path)  # type: ignore[assignment]
+    if request.process_file:
+        request.process = _read_process(request.process_file)
     spec["process"] = request.process or _changed(spec["process"], request)
     data = dumps(spec).encode()
     # What the caller has added must be as right as what stands in config.json.
@@ -244,7 +247,7 @@ def _cgroup(record: Record, request: ExecRequest) -> "CgroupPlan":
     return joining(paths)
 
 
-def read_process(path: str) -> "dict[str, Any]":
+def _read_process(path: str) -> "dict[str, Any]":
     """The process in a file ("-": standard input), as JSON. Raises UsageError, InvalidJSON."""
     data = read_file("/dev/stdin" if path == "-" else path)
     process = loads(data, path)

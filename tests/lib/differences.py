@@ -20,6 +20,8 @@ CRUN_PEERS = "makes the parent of the rootfs private, so that there is no master
 
 DIFFERENCES: Table = {
     "runc": {
+        "exec::test_process_of_the_container": "leaves the umask alone",
+        "exec::test_config_as_of_create": "reads config.json again",
         "streams::test_signals_that_the_caller_blocks": "hands the mask on",
         "security::test_waiting_process_cannot_be_looked_into": "is dumpable then, but a clone",
         "errors::test_full_disk": "loses the reason",
@@ -62,6 +64,15 @@ DIFFERENCES: Table = {
         "spec_table::test_row[time-offsets]": NO_TIME,
     },
     "crun": {
+        "exec::test_process_of_the_container": "runs as root without --user",
+        "exec::test_options[cap]": "1.8 replaces the capabilities",
+        "exec::test_options[g]": "1.8 has no such option",
+        "exec::test_options[env]": "1.8 replaces the environment, PATH too",
+        "exec::test_no_such_command[/etc-permission denied|is a directory]": CRUN_OPEN,
+        "exec::test_terminal_needs_a_holder": "says `tcgetattr`",
+        "exec::test_unknown_container": "says that it cannot open `status`",
+        "exec::test_pause_and_resume_in_the_wrong_status": "resumes what is not paused",
+        "exec::test_ps_table": "takes no options of ps",
         "errors::test_config_that_is_a_folder": "says only that it cannot read it",
         "rootless::test_terminal": "tries newgidmap first, which says why it cannot",
         "errors::test_no_process": "fails by accident later",

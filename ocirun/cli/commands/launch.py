@@ -10,6 +10,12 @@ from ocirun.cli.gostyle import InnerCommand
 from ocirun.errors import UsageError
 
 
+class LaunchCommand(InnerCommand):
+    """Options may stand before ID, before IMAGE and before COMMAND."""
+
+    places = 3
+
+
 def launch(
     ctx: typer.Context,
     id: common.ContainerId,
@@ -133,4 +139,4 @@ def launch(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("launch", cls=InnerCommand)(launch)
+    app.command("launch", cls=LaunchCommand)(launch)
