@@ -165,6 +165,7 @@ DIFFERENCES: Table = {
 # What leaves things behind or goes either way with that runtime.
 NOT_RUN: Table = {
     "runc": {
+        "exec::test_terminal": "sets the size when the process runs already",
         "security::test_something_else_for_dev_null[fifo]": "waits for a writer",
         "security::test_something_else_for_dev_null[other-device]": "reads /dev/zero for ever",
         "security::test_symlinks_in_dev": "1.1.5 has CVE-2025-52565 and others",
