@@ -74,6 +74,10 @@ def compile_exec(
         raise InvalidConfig("the working directory must be absolute", pointer="/process/cwd")
     encode(cwd, "/process/cwd")
     compile_process(plan, spec, host, spaces)
+    if linux.get("seccomp"):
+        from ocirun.plan.seccomp import compile_seccomp
+
+        compile_seccomp(plan, spec, host, spaces)
     _affinity(plan)
     return plan
 

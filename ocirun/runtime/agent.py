@@ -11,7 +11,6 @@ from ocirun.executor.parent import Birth
 from ocirun.linux.fs import O_PATH
 from ocirun.linux.process import pidfd_getfd
 from ocirun.plan.step import Plan
-from ocirun.runtime.settings import oci_state
 from ocirun.spec.fastjson import dumps
 
 TYPE_CHECKING = False
@@ -21,18 +20,18 @@ if TYPE_CHECKING:
 _POINTER = "/linux/seccomp/listenerPath"
 
 
-def hand_over(plan: Plan, fields: "dict[str, Any]", birth: Birth, fd: int, number: int) -> None:
+def hand_over(plan: Plan, state: "dict[str, Any]", birth: Birth, fd: int, number: int) -> None:
     """Send the listener to the agent, with the container process state.
 
     Args:
-        plan, fields, birth: of the container, whose init waits for the end of this.
+        plan, birth: of the process, which waits for the end of this.
+        state: of the container (`oci_state`).
         fd: the listener, which is closed here; -1: it is still to be taken from init.
         number: then, the listener's descriptor in init.
 
     Raises StepFailed.
     """
     path, metadata = plan.listener
-    state = oci_state(fields, "creating", birth.pid)
     message = {
         "ociVersion": state["ociVersion"],
         "fds": ["seccompFd"],

@@ -13,7 +13,7 @@ from ocirun.executor.parent import Birth, spawn
 from ocirun.linux.fs import O_PATH
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.step import Plan, Step
-from ocirun.runtime.settings import Settings, absolute, now, state_file
+from ocirun.runtime.settings import Settings, absolute, now, oci_state, state_file
 from ocirun.spec.fastjson import dumps, loads
 from ocirun.spec.load import CONFIG, accept, read_config
 from ocirun.state.process import start_time
@@ -354,7 +354,8 @@ def _bear(
 def _introduce_agent(plan: Plan, fields: "dict[str, Any]", birth: Birth) -> None:
     from ocirun.runtime.agent import hand_over
 
-    birth.to_agent = lambda fd, number: hand_over(plan, fields, birth, fd, number)
+    state = oci_state(fields, "creating", birth.pid)
+    birth.to_agent = lambda fd, number: hand_over(plan, state, birth, fd, number)
 
 
 def _unused(paths: dict[str, str]) -> dict[str, str]:

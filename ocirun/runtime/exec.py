@@ -7,7 +7,7 @@ from ocirun.plan.exec import compile_exec
 from ocirun.plan.step import Plan
 from ocirun.runtime.create import check_preserved, connect, hand_over, size_terminal
 from ocirun.runtime.run import Forwarder, attend
-from ocirun.runtime.settings import Settings, status_of
+from ocirun.runtime.settings import Settings, oci_state, status_of
 from ocirun.spec.fastjson import dumps, loads
 from ocirun.spec.load import CONFIG, accept, read_file
 from ocirun.state.store import Folder, Record
@@ -118,6 +118,11 @@ def join(settings: Settings, request: ExecRequest) -> Birth:
             # The namespaces may have been those of another process of the same number.
             birth.abort()
             raise _stopped(record)
+        if plan.listener[0]:
+            from ocirun.runtime.agent import hand_over as introduce
+
+            state = oci_state(record.fields, "running", record.pid)
+            birth.to_agent = lambda fd, number: introduce(plan, state, birth, fd, number)
         birth.prepare()
         birth.finish(lambda: None)
         try:

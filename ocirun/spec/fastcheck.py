@@ -119,7 +119,7 @@ _device = _object(
         "path": _string,
         "major": _int64,
         "minor": _int64,
-        "fileMode": _integer(0, 511),
+        "fileMode": _integer(0, 65535),
         "uid": _uint32,
         "gid": _uint32,
     },

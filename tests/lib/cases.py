@@ -161,6 +161,9 @@ LINUX = [
     Case("device-u", device("/dev/u", "u", major=1, minor=5), {"dev": {"u": {"type": "c", "minor": 5}}}),
     Case("device-b", device("/dev/b", "b", major=7, minor=0, fileMode=0o600),
          {"dev": {"b": {"type": "b", "major": 7, "minor": 0, "mode": 0o600}}}),
+    # Podman writes st_mode, with the bits of the type.
+    Case("device-st-mode", device("/dev/s", "c", major=1, minor=3, fileMode=0o20640),
+         {"dev": {"s": {"type": "c", "mode": 0o640}}}),
     Case("device-p", device("/dev/p", "p", fileMode=0o622), {"dev": {"p": {"type": "p", "mode": 0o622}}}),
     Case("device-default-mode", device("/dev/d", "c", major=1, minor=3), {"dev": {"d": {"mode": 0o666}}}),
     Case("device-rules",

@@ -88,6 +88,11 @@ def test_there_are_cases():
     assert len(CASES) >= 15
 
 
+def is_ours(kind: str, what: str) -> bool:
+    """Where the verdicts differ on purpose (docs/validation.md)."""
+    return "intelRdt/" in what if kind == "features" else "/fileMode" in what
+
+
 @pytest.mark.parametrize(
     ("kind", "stride"),
     [("config", 4), ("state", 1), ("features", 2)],
@@ -95,13 +100,15 @@ def test_there_are_cases():
 def test_mutants_of_the_complete_document(kind, stride):
     if kind == "config":
         document = without_other_platforms(spec_mutants.complete_config())
+        for device in document["linux"]["devices"]:
+            device["fileMode"] = 0o640
         document["hooks"] |= {"startContainer": [], "poststart": [], "poststop": []}
     else:
         document = spec_mutants.complete(schema.document(kind), kind)
     theirs, ours = official(kind), schema.validator(kind)
     compared = 0
     for index, (what, mutant) in enumerate(spec_mutants.mutants(document)):
-        if index % stride == 0 and not (kind == "features" and "intelRdt/" in what):
+        if index % stride == 0 and not is_ours(kind, what):
             assert ours.is_valid(mutant) is theirs.is_valid(mutant), what
             compared += 1
     assert compared > 100
@@ -116,7 +123,7 @@ def test_mutants_of_the_official_cases(path):
     size = sum(1 for _ in spec_mutants.mutants(document))
     stride = 1 + size // 300
     for index, (what, mutant) in enumerate(spec_mutants.mutants(document)):
-        if index % stride == 0:
+        if index % stride == 0 and not is_ours("config", what):
             assert ours.is_valid(mutant) is theirs.is_valid(mutant), what
 
 
