@@ -190,8 +190,9 @@ def _cgroup(
 ) -> None:
     """The container's view of the cgroups (config-linux.md, "Default Filesystems").
 
-    v2: the hierarchy itself, from the root of its cgroup namespace. v1: a tmpfs with
-    a directory per hierarchy, each a view of the container's own cgroup.
+    v2: the hierarchy itself, from the root of the cgroup namespace; the container's own
+    cgroup where there is a user namespace but no cgroup namespace. v1: a tmpfs with a
+    directory per hierarchy, each a view of the container's own cgroup.
     """
     if host.layout is None or host.layout.mode == "none":
         raise Unsupported("cgroups are not available on this host", pointer=pointer)
@@ -204,22 +205,17 @@ def _cgroup(
     if not fresh and not set(host.layout.mounts) <= set(paths):
         # What is shown then is the caller's tree (CVE-2023-25809).
         attrs |= MOUNT_ATTR_RDONLY
-    if host.layout.mode == "v2" and spaces.private("user") and not fresh:
-        # The cgroup namespace is not the user namespace's, so nothing new can be mounted.
-        source = encode(paths.get("", host.layout.mounts[""]), pointer)
-        steps.append(
-            Step("bind", pointer, where, source, True, 0, 0, attrs, 0,
-                 tuple(options.propagation), False, ())
-        )  # fmt: skip
-        return
     if host.layout.mode == "v2":
-        if not spaces.private("cgroup"):
-            # A new mount from the host's cgroup namespace would take nsdelegate and
-            # memory_recursiveprot off the host's own (cgroup_init_fs_context in the kernel), and
-            # a user namespace may not make one.
+        private = spaces.private("user")
+        if not fresh and (private or not spaces.private("cgroup")):
+            # Nothing new can be mounted if the cgroup namespace is not the user namespace's. If it
+            # is the host's, a new mount would take nsdelegate and memory_recursiveprot off the
+            # host's own mount (cgroup_init_fs_context in the kernel).
+            shown = host.layout.mounts[""]
+            source = encode(paths.get("", shown) if private else shown, pointer)
             steps.append(
-                Step("bind", pointer, where, encode(host.layout.mounts[""], pointer), True, attrs,
-                     0, 0, 0, tuple(options.propagation), False, ())
+                Step("bind", pointer, where, source, True, 0, 0, attrs, 0,
+                     tuple(options.propagation), False, ())
             )  # fmt: skip
             return
         steps.append(

@@ -51,6 +51,7 @@ def test_every_child_is_in_the_cgroup(runtime: Runtime, bundle: Bundle) -> None:
 
 
 def test_default_path_has_the_id(runtime: Runtime, bundle: Bundle, container: str) -> None:
+    v1("memory")
     bundle.drop("/linux/cgroupsPath")
     runtime.create(bundle).ok()
     pid = runtime.state(container)["pid"]
@@ -63,6 +64,7 @@ def test_default_path_has_the_id(runtime: Runtime, bundle: Bundle, container: st
 
 @pytest.mark.spec("/linux/cgroupsPath")
 def test_nested_path(runtime: Runtime, bundle: Bundle, container: str) -> None:
+    v1("memory")
     bundle.set("/linux/cgroupsPath", f"/ocirun-test/{container}/a/b")
     runtime.create(bundle).ok()
     pid = runtime.state(container)["pid"]
@@ -158,6 +160,7 @@ def test_impossible_limits(
 
 
 def test_cgroup_mount_shows_the_containers_own(runtime: Runtime, bundle: Bundle) -> None:
+    v1("memory")
     bundle.sh(
         "cat /sys/fs/cgroup/memory/cgroup.procs; mkdir /sys/fs/cgroup/memory/x || echo refused"
     )
@@ -166,6 +169,7 @@ def test_cgroup_mount_shows_the_containers_own(runtime: Runtime, bundle: Bundle)
 
 
 def test_cgroup_namespace(runtime: Runtime, bundle: Bundle) -> None:
+    v1("memory")
     report = runtime.probe(bundle.namespace("cgroup"))
     assert PREFIX not in report["cgroup"]
     assert ":memory:/\n" in report["cgroup"]

@@ -100,14 +100,15 @@ def test_view(runtime: Runtime, bundle: Bundle, namespace: bool, user: bool) -> 
         bundle.user_namespace()
     if namespace:
         bundle.namespace("cgroup")
-    own = "" if namespace else f"/ocirun-test/{bundle.id}"  # as with runc: else all is seen
+    name = "" if namespace else f"/ocirun-test/{bundle.id}"
+    own = "" if user else name  # without namespaces, all is seen, as with runc
     bundle.set("/linux/resources/pids", {"limit": 77})
     bundle.sh(
         "cat /proc/self/cgroup; grep ' /sys/fs/cgroup ' /proc/mounts;"
         f"cat /sys/fs/cgroup{own}/pids.max; mkdir /sys/fs/cgroup{own}/x || echo refused"
     )
     lines = runtime.run(bundle).out.splitlines()
-    assert lines[0] == f"0::{own or '/'}"
+    assert lines[0] == f"0::{name or '/'}"
     assert lines[1].split()[2] == "cgroup2"
     assert "ro" in lines[1].split()[3].split(",")
     assert lines[2:] == ["77", "refused"]

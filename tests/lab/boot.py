@@ -73,6 +73,7 @@ class Lab:
             "OCIRUN_LAB_PROVIDES": " ".join(self.provides),
             "OCIRUN_TEST_PROBE": "/run/lab/probe",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **({"RUNTIME": os.environ["RUNTIME"]} if "RUNTIME" in os.environ else {}),
         }
 
     def run(self, command: list[str], timeout: float = 300) -> Result:

@@ -12,7 +12,8 @@ mkdir -p "$packages"
 mount --bind /mnt/site "$packages"
 modprobe -qa loop overlay fuse veth tun bfq nf_tables \
     unix_diag inet_diag tcp_diag udp_diag packet_diag netlink_diag
-mkswap /dev/vdd >/dev/null && swapon /dev/vdd
+mkswap /dev/vdd >/dev/null
+echo bfq >/sys/block/vdc/queue/scheduler
 ip link set lo up
 cd "$checkout" || exit
 status=0

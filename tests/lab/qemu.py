@@ -32,7 +32,7 @@ class Qemu(Lab):
 
     def __init__(self, hierarchy: str = "v2") -> None:
         self.hierarchy = hierarchy
-        self.provides = ("systemd", "disk", "swap")
+        self.provides = ("systemd", "disk", "swap", "weights")
         if hierarchy == "v2":
             self.provides += ("v2", "cpuset", "hugetlb")
 
@@ -47,7 +47,7 @@ class Qemu(Lab):
         return {
             **super().environment(),
             "PYTHONPATH": "/mnt/site",
-            "RUNTIME": "/run/prefix/bin/ocirun",
+            "RUNTIME": os.environ.get("RUNTIME", "/run/prefix/bin/ocirun"),
         }
 
     def fill(self, folder: Path) -> None:

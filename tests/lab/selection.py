@@ -18,7 +18,12 @@ ALL = (
     "tests/e2e/test_rootless_v2.py",
 )
 UML = (*ALL,)
-QEMU = (*ALL, "tests/e2e/test_systemd_real.py")
+QEMU = (
+    *ALL,
+    "tests/e2e/test_systemd_real.py",
+    "tests/e2e/test_cgroups.py",
+    "tests/e2e/test_library.py",
+)
 ALL_LABS = (UML, QEMU)
 
 
@@ -64,10 +69,12 @@ def summary(lab: Lab, inners: dict[str, Inner]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for inner in inners.values():
         for name, reason in inner.skipped.items():
-            reasons.setdefault(reason, []).append(name)
+            reasons.setdefault(reason, []).append(name.partition("[")[0])
     skipped = sum(map(len, reasons.values()))
     lines = [f"{lab.name} lab: {passed} passed, {failed} failed, {skipped} skipped"]
-    return lines + [f"  {reason}: {', '.join(names)}" for reason, names in reasons.items()]
+    return lines + [
+        f"  {reason}: {', '.join(dict.fromkeys(names))}" for reason, names in reasons.items()
+    ]
 
 
 def files(tests: tuple[str, ...]) -> list[str]:

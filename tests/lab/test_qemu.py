@@ -7,8 +7,8 @@ import pytest
 from .qemu import Qemu
 from .selection import QEMU, Inner, check, files
 
-SECONDS = 300  # and as much to build the image
-pytestmark = pytest.mark.timeout(2 * SECONDS)
+SECONDS = 420
+pytestmark = pytest.mark.timeout(SECONDS + 300)  # building the image comes first
 
 
 @pytest.fixture(scope="module")

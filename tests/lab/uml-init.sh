@@ -25,7 +25,7 @@ done
 for module in fs/overlayfs/overlay fs/fuse/fuse drivers/net/veth; do
     busybox insmod "/usr/lib/uml/modules/$(uname -r)/kernel/$module.ko" || true
 done
-busybox mkswap /dev/ubdb >/dev/null && swapon /dev/ubdb
+busybox mkswap /dev/ubdb >/dev/null
 busybox ip link set lo up
 
 status=0

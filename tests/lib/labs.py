@@ -15,7 +15,8 @@ NEEDS = {
     "hugetlb": "hugetlb on v2",
     "systemd": "systemd as init",
     "disk": "a disk that may be spoilt",
-    "swap": "swap",
+    "swap": "a swap device",
+    "weights": "weights of block devices",
 }
 
 

@@ -133,8 +133,11 @@ def sweep(before: Snapshot) -> None:
     for pid in children() - before.children:
         end(pid)
     now = Snapshot.take()
-    for mount in reversed([m for m in now.mounts if m not in before.mounts]):
-        libc.umount2(mount.split()[1].encode(), 2)
+    points = [mount.split()[1] for mount in now.mounts]
+    known = [mount.split()[1] for mount in before.mounts]
+    for point in set(points):  # one whose options have changed is not taken away
+        for _ in range(points.count(point) - known.count(point)):
+            libc.umount2(point.encode(), 2)
     remove(now.cgroups - before.cgroups)
     for device, (uid, gid, mode) in before.devices.items():
         os.chown(device, uid, gid)

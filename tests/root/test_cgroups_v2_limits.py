@@ -4,6 +4,7 @@ import errno
 import mmap
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from ocirun.errors import StepFailed, Unsupported
 pytestmark = [pytest.mark.root, pytest.mark.lab("v2")]
 
 MB = 1 << 20
-DISK = "/dev/ubda" if os.path.exists("/dev/ubda") else "/dev/vdc"
+# Those of user-mode Linux, and of qemu.
+DISK, SWAP = ("/dev/ubda", "/dev/ubdb") if os.path.exists("/dev/ubda") else ("/dev/vdc", "/dev/vdd")
 KILLED = -signal.SIGKILL
 
 
@@ -81,6 +83,18 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("resources", "expected"), LIMITS)
+@pytest.mark.spec(
+    "/linux/resources/memory/limit",
+    "/linux/resources/memory/swap",
+    "/linux/resources/memory/reservation",
+    "/linux/resources/cpu/shares",
+    "/linux/resources/cpu/quota",
+    "/linux/resources/cpu/period",
+    "/linux/resources/cpu/burst",
+    "/linux/resources/cpu/idle",
+    "/linux/resources/pids/limit",
+    "/linux/resources/unified",
+)
 def test_limits_are_set(where, path, resources, expected) -> None:
     plan = made(where, path, resources)
     assert values(plan, expected) == expected
@@ -88,6 +102,7 @@ def test_limits_are_set(where, path, resources, expected) -> None:
 
 
 @pytest.mark.lab("cpuset")
+@pytest.mark.spec("/linux/resources/cpu/cpus", "/linux/resources/cpu/mems")
 def test_cpuset(where, path) -> None:
     plan = made(where, path, {"cpu": {"cpus": "0", "mems": "0"}})
     assert read(f"{plan.paths['']}/cpuset.cpus.effective") == "0"
@@ -98,6 +113,9 @@ def test_cpuset(where, path) -> None:
 
 
 @pytest.mark.lab("hugetlb")
+@pytest.mark.spec(
+    "/linux/resources/hugepageLimits/*/pageSize", "/linux/resources/hugepageLimits/*/limit"
+)
 def test_huge_pages(where, path) -> None:
     plan = made(where, path, {"hugepageLimits": [{"pageSize": "2MB", "limit": 2 * MB}]})
     expected = {"hugetlb.2MB.max": str(2 * MB), "hugetlb.2MB.rsvd.max": str(2 * MB)}
@@ -142,6 +160,7 @@ def test_a_cgroup_with_processes_hands_nothing_down(where, path) -> None:
 # --- enforced
 
 
+@pytest.mark.spec("/linux/resources/memory/limit")
 def test_memory_limit(where, path) -> None:
     plan = made(where, path, {"memory": {"limit": 24 * MB, "swap": 24 * MB}})
     assert status_of(lambda: fill(8 * MB), plan) == 0
@@ -152,13 +171,19 @@ def test_memory_limit(where, path) -> None:
 
 
 @pytest.mark.lab("swap")
+@pytest.mark.spec("/linux/resources/memory/swap")
 def test_swap_is_what_comes_on_top_of_memory(where, path) -> None:
-    plan = made(where, path, {"memory": {"limit": 16 * MB, "swap": 48 * MB}})
-    assert status_of(lambda: fill(32 * MB), plan) == 0
-    assert status_of(lambda: fill(80 * MB), plan) == KILLED
-    cgroups.remove(plan.paths)
+    subprocess.run(["swapon", SWAP], check=True)
+    try:
+        plan = made(where, path, {"memory": {"limit": 16 * MB, "swap": 48 * MB}})
+        assert status_of(lambda: fill(32 * MB), plan) == 0
+        assert status_of(lambda: fill(80 * MB), plan) == KILLED
+        cgroups.remove(plan.paths)
+    finally:
+        subprocess.run(["swapoff", SWAP], check=True)
 
 
+@pytest.mark.spec("/linux/resources/pids/limit")
 def test_pids_limit(where, path) -> None:
     def fork_five() -> None:
         for _ in range(5):
@@ -172,6 +197,7 @@ def test_pids_limit(where, path) -> None:
     cgroups.remove(plan.paths)
 
 
+@pytest.mark.spec("/linux/resources/cpu/quota")
 def test_cpu_limit(where, path) -> None:
     def spin() -> None:
         until = time.process_time() + 0.2
@@ -196,6 +222,20 @@ def test_cpu_limit(where, path) -> None:
         ("throttleWriteBpsDevice", "wbps", os.O_WRONLY),
     ],
 )
+@pytest.mark.spec(
+    "/linux/resources/blockIO/throttleReadBpsDevice/*/major",
+    "/linux/resources/blockIO/throttleReadBpsDevice/*/minor",
+    "/linux/resources/blockIO/throttleReadBpsDevice/*/rate",
+    "/linux/resources/blockIO/throttleWriteBpsDevice/*/major",
+    "/linux/resources/blockIO/throttleWriteBpsDevice/*/minor",
+    "/linux/resources/blockIO/throttleWriteBpsDevice/*/rate",
+    "/linux/resources/blockIO/throttleReadIOPSDevice/*/major",
+    "/linux/resources/blockIO/throttleReadIOPSDevice/*/minor",
+    "/linux/resources/blockIO/throttleReadIOPSDevice/*/rate",
+    "/linux/resources/blockIO/throttleWriteIOPSDevice/*/major",
+    "/linux/resources/blockIO/throttleWriteIOPSDevice/*/minor",
+    "/linux/resources/blockIO/throttleWriteIOPSDevice/*/rate",
+)
 def test_disk_limits(where, path, name, key, flags) -> None:
     device = os.stat(DISK).st_rdev
     numbers = {"major": os.major(device), "minor": os.minor(device)}
@@ -216,6 +256,23 @@ def test_disk_limits(where, path, name, key, flags) -> None:
     began = time.monotonic()
     assert status_of(transfer, plan) == 0
     assert time.monotonic() - began > 1.5  # 12 at 4 a second: the limit holds, however slow we are
+    cgroups.remove(plan.paths)
+
+
+@pytest.mark.lab("disk", "weights")
+@pytest.mark.spec(
+    "/linux/resources/blockIO/weight",
+    "/linux/resources/blockIO/weightDevice/*/major",
+    "/linux/resources/blockIO/weightDevice/*/minor",
+    "/linux/resources/blockIO/weightDevice/*/weight",
+)
+def test_disk_weights(where, path) -> None:
+    device = os.stat(DISK).st_rdev
+    numbers = {"major": os.major(device), "minor": os.minor(device)}
+    asked = {"weight": 500, "weightDevice": [{**numbers, "weight": 300}]}
+    plan = made(where, path, {"blockIO": asked})
+    found = read(f"{plan.paths['']}/io.bfq.weight").splitlines()
+    assert found == ["default 500", "{major}:{minor} 300".format(**numbers)]
     cgroups.remove(plan.paths)
 
 
@@ -255,6 +312,16 @@ V1_ONLY = [
 
 
 @pytest.mark.parametrize(("resources", "pointer"), V1_ONLY)
+@pytest.mark.spec(
+    "/linux/resources/memory/swappiness",
+    "/linux/resources/memory/disableOOMKiller",
+    "/linux/resources/memory/kernel",
+    "/linux/resources/memory/kernelTCP",
+    "/linux/resources/cpu/realtimeRuntime",
+    "/linux/resources/cpu/realtimePeriod",
+    "/linux/resources/network/classID",
+    "/linux/resources/blockIO/leafWeight",
+)
 def test_what_v2_does_not_have(where, path, resources, pointer) -> None:
     with pytest.raises(Unsupported) as caught:
         made(where, path, resources)
@@ -262,6 +329,7 @@ def test_what_v2_does_not_have(where, path, resources, pointer) -> None:
     assert not os.path.exists(where.mounts[""] + TOP)
 
 
+@pytest.mark.spec("/linux/resources/memory/checkBeforeUpdate")
 def test_check_before_update(where, path) -> None:
     """Pages of a process that is gone stay charged to its cgroup while another one maps them."""
     plan = made(where, path, {})
