@@ -61,18 +61,21 @@ class Child:
     """What the steps share.
 
     Attributes:
+        number: of the step that is being performed.
         root: descriptor of the container's root mount.
         empty: descriptor of the tmpfs that covers masked directories; -1 before.
         proc: descriptor of a procfs of init's own, for kernel parameters; -1 before.
         log: the kernel's words on the last failure of a file system context.
         env: environment of the process; path: the executable, once found.
         entered: the working directory has been entered already.
+        awaited: the parent has done its part.
     """
 
     def __init__(self, plan: Plan, sock: "_socket.socket", link: "Link") -> None:
         self.plan = plan
         self.sock = sock
         self.link = link
+        self.number = 0
         self.root = -1
         self.empty = -1
         self.proc = -1
@@ -83,6 +86,7 @@ class Child:
             self.env[key] = value
         self.path = b""
         self.entered = True
+        self.awaited = False
         self._parent = (b"", -1)
 
     def parent_of(self, path: bytes) -> tuple[int, bytes]:
@@ -105,12 +109,13 @@ class Child:
         self.root = tree
         self._parent = (b"", -1)
 
-    def ask_for_tree(self, number: int, tree: int) -> int:
-        """Have the parent map the ids of a mount's tree, or open it (-1). Returns the tree."""
+    def ask_for_tree(self, tree: int) -> int:
+        """Have the parent map the ids of a mount's tree, or make it (-1). Returns the tree."""
+        await_once(self)
         rights = []
         if tree >= 0:
             rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, tree.to_bytes(4, "little"))]
-        self.sock.sendmsg([TREE + number.to_bytes(4, "little")], rights)
+        self.sock.sendmsg([TREE + self.number.to_bytes(4, "little")], rights)
         message, answer, _, _ = self.sock.recvmsg(MAX_MESSAGE, 64, _socket.MSG_CMSG_CLOEXEC)
         if message != TREE:
             posix._exit(1)
@@ -165,7 +170,8 @@ def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
     child = Child(plan, sock, link)
     try:
         _forget_the_host(sock, link)
-        for number, step in enumerate(plan.child):  # noqa: B007, the number is for the report
+        for number, step in enumerate(plan.child):
+            child.number = number
             if not (link.ahead and step.op in AHEAD):
                 _STEPS[step.op](child, *step.args)
         number = INTERNAL
@@ -271,6 +277,13 @@ def await_parent(child: Child) -> None:
             except OSError as error:
                 raise CgroupError(number, error.errno) from None
             posix.close(fd)
+
+
+def await_once(child: Child) -> None:
+    """The same, at the first step that needs it."""
+    if not child.awaited:
+        child.awaited = True
+        await_parent(child)
 
 
 def hooks(child: Child) -> None:
@@ -413,7 +426,7 @@ _STEPS: "dict[str, Callable[..., None]]" = {
     **places.STEPS,
     **identity.STEPS,
     **command.STEPS,
-    "await": await_parent,
+    "await": await_once,
     "hooks": hooks,
     "console": console,
     "terminal": terminal,

@@ -17,6 +17,7 @@ from ocirun.executor.protocol import (
 from ocirun.plan.describe import describe, main_call
 from ocirun.plan.step import Hook, Plan, Step
 
+_READABLE = 1200  # characters
 # (operation or "*", errno) -> what helps.
 _HINTS = {
     ("rootfs", "EACCES"): "the user that root of the container is mapped to must be able to enter "
@@ -150,15 +151,20 @@ def _forbidden_by() -> str:
     return ""
 
 
+def _short(words: str) -> str:
+    """What a reader can take in, of a value that goes on and on."""
+    return words if len(words) <= _READABLE else f"{words[: _READABLE - 200]} ... {words[-200:]}"
+
+
 def step_failed(step: Step, error: int, call: str, log: str = "") -> StepFailed:
     """The exception for a step and an errno."""
-    words = describe(step)
+    words = _short(describe(step))
     name = names.errorcode.get(error, "")
     return StepFailed(
         f"cannot {words}",
         step=words,
         pointer=step.pointer,
-        syscall=main_call(step, call),
+        syscall=_short(main_call(step, call)),
         errno=error,
         kernel=log,
         hint=_hint(step, name),

@@ -10,6 +10,8 @@ import posix
 from ocirun.executor.copyup import copy_up
 from ocirun.executor.paths import (
     EACCES,
+    EINVAL,
+    ENOTDIR,
     EPERM,
     find,
     is_directory,
@@ -55,10 +57,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ocirun.executor.child import Child
+    from ocirun.plan.step import Plan
 
 Data = tuple[tuple[bytes, bytes | None], ...]
-Mapping = tuple[int] | tuple[int, bool, bytes, bytes]
-"""() or (number of the entry of `mounts`) or that with (the whole tree, uid map, gid map)."""
+Mapping = tuple[()] | tuple[bool, bytes, bytes]
+"""(the whole tree, uid map, gid map) of a bind mount, or nothing."""
 PREPARED = frozenset((b"proc", b"sysfs", b"tmpfs", b"devpts", b"mqueue"))
 """File systems that hold nothing but the kernel's, and can be made before their container."""
 _DIRECTORY = O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -80,7 +83,7 @@ def rootfs(child: "Child", path: bytes) -> None:
 
 def overlay(
     child: "Child", mountpoint: bytes, lowers: tuple[bytes, ...], upper: bytes, work: bytes,
-    userxattr: bool,
+    userxattr: bool, context: Data,
 ) -> None:  # fmt: skip
     """Mount an overlay as the root file system, inside the container's own mount namespace."""
     held: list[int] = []
@@ -88,7 +91,7 @@ def overlay(
         # The scratch space may come to lie over the lower layers, which are held before.
         held = [posix.open(path, _DIRECTORY) for path in lowers]
         lowers = tuple(b"/proc/self/fd/%d" % fd for fd in held)
-        scratch = detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
+        scratch = detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"), *context))
         target = posix.open(mountpoint, _DIRECTORY)
         move_mount(scratch, target)
         posix.close(target)
@@ -108,7 +111,7 @@ def overlay(
         # What overlayfs remembers of a file is in attributes that only root may set (trusted.*),
         # or then in others (overlayfs.rst, "userxattr"; Linux 5.11).
         data.append((b"userxattr", None))
-    merged = detached(child, b"overlay", b"overlay", 0, (), tuple(data))
+    merged = detached(child, b"overlay", b"overlay", 0, (), (*data, *context))
     for fd in held:
         posix.close(fd)
     target = posix.open(mountpoint, _DIRECTORY)
@@ -176,13 +179,31 @@ def filesystem(
     else:
         new = child.link.ready.pop((kind, source, attrs, superblock, data), -1)
         if new < 0:
-            new = detached(child, kind, source, attrs, superblock, data)
+            new = _made(child, kind, source, attrs, superblock, data)
         move_mount(new, target)
         posix.close(target)
     if tree[0] or tree[1]:
         mount_setattr(new, tree[0], tree[1], 0, True)
     _propagate(new, flags)
     _let_go(child, path, new)
+
+
+def _made(
+    child: "Child", kind: bytes, source: bytes, attrs: int, superblock: tuple[bytes, ...],
+    data: Data,
+) -> int:  # fmt: skip
+    """A new file system; the parent makes it if init's cgroup may not open the block device."""
+    try:
+        return detached(child, kind, source, attrs, superblock, data)
+    except SyscallError as error:
+        if error.errno != EPERM or not source.startswith(b"/") or in_user_namespace(child.plan):
+            raise
+    return child.ask_for_tree(-1)
+
+
+def in_user_namespace(plan: "Plan") -> bool:
+    """The container's user namespace is not that of the runtime."""
+    return bool(plan.uid_map) or any(step.args[0] == "user" for step in plan.joins)
 
 
 def filesystem_copy(
@@ -216,10 +237,7 @@ def bind(
 ) -> None:  # fmt: skip
     """Show a file or a tree of the host on `path`."""
     how = OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0)
-    if mapping:
-        tree = _tree_of_the_parent(child, source, how, mapping)
-    else:
-        tree = open_tree(AT_FDCWD, source, how)
+    tree = _source(child, source, how, mapping)
     target = make(child.root, path, is_directory(tree))
     if path == b"/proc":
         if filesystem_magic(tree) != PROC_SUPER_MAGIC:
@@ -230,14 +248,19 @@ def bind(
         mount_setattr(tree, tree_set, tree_clr, 0, True)
     if attr_set or attr_clr:
         mount_setattr(tree, attr_set, attr_clr, 0, False)
-    move_mount(tree, target)
+    try:
+        move_mount(tree, target)
+    except SyscallError as error:
+        if error.errno == EINVAL and is_directory(tree) != is_directory(target):
+            raise SyscallError("move_mount", ENOTDIR) from None  # as mount(2) has it
+        raise
     _propagate(tree, flags)
     posix.close(target)
     _let_go(child, path, tree)
 
 
-def _tree_of_the_parent(child: "Child", source: bytes, how: int, mapping: Mapping) -> int:
-    """A tree that the parent maps the ids of, or opens where the user namespace's root may not.
+def _source(child: "Child", source: bytes, how: int, mapping: Mapping) -> int:
+    """A tree of the host. The parent maps its ids, and opens it where init may not.
 
     Init's own mount namespace has the flags of the host's mounts locked, so it opens
     the tree itself if it can; the parent has the privileges to map it.
@@ -246,9 +269,9 @@ def _tree_of_the_parent(child: "Child", source: bytes, how: int, mapping: Mappin
     try:
         tree = open_tree(AT_FDCWD, source, how)
     except SyscallError as error:
-        if error.errno != EACCES:
+        if error.errno != EACCES or not in_user_namespace(child.plan):
             raise
-    return tree if tree >= 0 and len(mapping) == 1 else child.ask_for_tree(mapping[0], tree)
+    return child.ask_for_tree(tree) if mapping or tree < 0 else tree
 
 
 def _let_go(child: "Child", path: bytes, tree: int) -> None:
@@ -261,7 +284,7 @@ def _let_go(child: "Child", path: bytes, tree: int) -> None:
 
 def remount(
     child: "Child", path: bytes, attr_set: int, attr_clr: int, superblock: tuple[bytes, ...],
-    data: Data, flags: tuple[int, ...],
+    data: Data, flags: tuple[int, ...], tree: tuple[int, int],
 ) -> None:  # fmt: skip
     """Change the options of what is mounted on `path`."""
     target = find(child.root, path)
@@ -275,6 +298,8 @@ def remount(
             raise
         finally:
             posix.close(context)
+    if tree[0] or tree[1]:
+        mount_setattr(target, tree[0], tree[1], 0, True)
     if attr_set or attr_clr:
         mount_setattr(target, attr_set, attr_clr, 0, False)
     _propagate(target, flags)
@@ -297,23 +322,23 @@ def propagate(child: "Child", path: bytes, flags: tuple[int, ...]) -> None:
 
 def cgroup_view(
     child: "Child", path: bytes, attrs: int, views: tuple[tuple[bytes, bytes, Data], ...],
-    links: tuple[tuple[bytes, bytes], ...],
+    links: tuple[tuple[bytes, bytes], ...], data: Data,
 ) -> None:  # fmt: skip
     """The container's cgroups of v1: a tmpfs with a directory for each hierarchy.
 
     A view is (name, directory on the host, or b"" for a fresh mount with the data
     that follows). The tmpfs is new and this process's own, so its names can be trusted.
     """
-    top = detached(child, b"tmpfs", b"tmpfs", 0, (), ((b"mode", b"755"),))
+    top = detached(child, b"tmpfs", b"tmpfs", 0, (), data)
     target = make(child.root, path, True)
     refuse_proc(target)
     move_mount(top, target)
     posix.close(target)
-    for name, source, data in views:
+    for name, source, words in views:
         if source:
             tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | AT_RECURSIVE)
         else:
-            tree = detached(child, b"cgroup", b"cgroup", 0, (), data)
+            tree = detached(child, b"cgroup", b"cgroup", 0, (), words)
         posix.mkdir(name, 0o755, dir_fd=top)
         move_mount(tree, top, name)
         posix.close(tree)

@@ -1,13 +1,15 @@
-"""Mounts that init cannot prepare alone: the parent's share of them. Imported when init asks.
+"""Mounts that init cannot make alone: the parent's share of them. Imported when init asks.
 
 A tree's ids are mapped as a user namespace maps them (mount_setattr(2), MOUNT_ATTR_IDMAP), which
 takes the privileges over the file system that init in a user namespace lacks; so does a
-source below a folder that the namespace's root may not enter.
+source below a folder that the namespace's root may not enter. And a file system on a
+block device is made here where the container's cgroup keeps init from opening the device.
 """
 
 import _signal
 import posix
 
+from ocirun.executor.filesystem import detached
 from ocirun.linux.clone import CLONE_NEWUSER, clone3
 from ocirun.linux.ffi import SyscallError
 from ocirun.linux.mount import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from ocirun.errors import OcirunError
 
+_KEPT = 64  # user namespaces at a time
 _WALL = 0x40000000  # waitpid(2): children without an exit signal too
 
 
@@ -32,7 +35,7 @@ class Mapper:
     """Maps the trees of one container. User namespaces are made once for equal maps."""
 
     def __init__(self, plan: Plan, pid: int) -> None:
-        self._steps = {step.args[9][0]: step for step in plan.child if _asks(step)}  # type: ignore[index]
+        self._plan = plan
         self._pid = pid
         self._spaces: dict[tuple[bytes, bytes], int] = {}
 
@@ -43,24 +46,27 @@ class Mapper:
         self._spaces.clear()
 
     def tree(self, number: int, tree: int) -> int:
-        """The tree for the entry `number` of mounts, its ids mapped if that is asked for.
+        """The tree for a step that mounts, its ids mapped if that is asked for.
 
         Args:
+            number: of the step.
             tree: init's descriptor of it, or -1: then it is opened here.
 
         The descriptor returned, `tree` if there is one, is the caller's; after an exception
         (StepFailed) nothing is.
         """
-        step = self._steps[number]
-        mapping: tuple[int, bool, bytes, bytes] = step.args[9]  # type: ignore[assignment]
+        step = self._plan.child[number]
         try:
+            if step.op == "mount":
+                return _made(step)
+            mapping: tuple[bool, bytes, bytes] = step.args[9]  # type: ignore[assignment]
             if tree < 0:
                 recursive = AT_RECURSIVE if step.args[2] else 0
                 source: bytes = step.args[1]  # type: ignore[assignment]
                 tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | recursive)
-            if len(mapping) > 1:
-                space = self._space(step, mapping[2], mapping[3])
-                mount_idmap(tree, space, mapping[1])
+            if mapping:
+                whole, uids, gids = mapping
+                mount_idmap(tree, self._space(step, uids, gids), whole)
         except BaseException as error:
             if tree >= 0:
                 posix.close(tree)
@@ -81,11 +87,23 @@ class Mapper:
         return self._spaces[key]
 
 
-_KEPT = 64
+def _made(step: Step) -> int:
+    """The file system of a step, mounted nowhere."""
+    notes = _Notes()
+    try:
+        return detached(notes, *step.args[1:6])  # type: ignore[arg-type]
+    except SyscallError as error:
+        from ocirun.executor.failures import step_failed
+
+        log = notes.log.decode("utf-8", "replace")
+        raise step_failed(step, error.errno or 0, error.call, log) from None
 
 
-def _asks(step: Step) -> bool:
-    return step.op == "bind" and bool(step.args[9])
+class _Notes:
+    """Takes the kernel's words, as init's `Child` does."""
+
+    def __init__(self) -> None:
+        self.log = b""
 
 
 def _user_namespace(step: Step, uids: bytes, gids: bytes) -> int:
@@ -155,10 +173,10 @@ def _failed(step: Step, error: SyscallError) -> "OcirunError":
     number = error.errno or 0
     if error.call != "mount_setattr":
         return step_failed(step, number, error.call)
-    mapping: tuple[int, bool, bytes, bytes] = step.args[9]  # type: ignore[assignment]
-    call = "mount_setattr(MOUNT_ATTR_IDMAP" + (", AT_RECURSIVE)" if mapping[1] else ")")
+    whole: bool = step.args[9][0]  # type: ignore[index]
+    call = "mount_setattr(MOUNT_ATTR_IDMAP" + (", AT_RECURSIVE)" if whole else ")")
     failure = step_failed(step, number, call)
-    kinds = ", ".join(_kinds(step.args[1], mapping[1]))  # type: ignore[arg-type]
+    kinds = ", ".join(_kinds(step.args[1], whole))  # type: ignore[arg-type]
     if number == errno.EINVAL:
         failure.hint = f"this kernel cannot map the ids of this file system ({kinds})"
     elif number == errno.EPERM:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ocirun.executor.child import Child
+    from ocirun.executor.filesystem import Data
 
 _S_IFCHR = 0o020000
 ENODEV = 19
@@ -115,13 +116,13 @@ def _find_if_there(child: "Child", path: bytes) -> int:
         raise
 
 
-def mask(child: "Child", path: bytes) -> None:
+def mask(child: "Child", path: bytes, context: "Data" = ()) -> None:
     """Hide a path behind /dev/null or an empty tmpfs. A missing one is fine, as with runc."""
     target = _find_if_there(child, path)
     if target < 0:
         return
     if is_directory(target):
-        cover = _empty_directory(child)
+        cover = _empty_directory(child, context)
     else:
         cover = open_tree(AT_FDCWD, b"/dev/null", OPEN_TREE_CLONE)
         null = posix.fstat(cover)
@@ -133,11 +134,12 @@ def mask(child: "Child", path: bytes) -> None:
         posix.close(cover)
 
 
-def _empty_directory(child: "Child") -> int:
+def _empty_directory(child: "Child", context: "Data") -> int:
     """One read-only tmpfs serves all masks: a mount is cloned from the first."""
     if child.empty < 0:
         attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
-        child.empty = detached(child, b"tmpfs", b"tmpfs", attrs, (), ((b"mode", b"755"),))
+        data = ((b"mode", b"755"), *context)
+        child.empty = detached(child, b"tmpfs", b"tmpfs", attrs, (), data)
         return child.empty
     return open_tree(child.empty, b"", AT_EMPTY_PATH | OPEN_TREE_CLONE)
 

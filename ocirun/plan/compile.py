@@ -5,7 +5,6 @@ here and nowhere else.
 """
 
 from ocirun.cgroups import compile_cgroup
-from ocirun.errors import Unsupported
 from ocirun.plan.devices import compile_devices
 from ocirun.plan.host import Host
 from ocirun.plan.mounts import compile_mounts
@@ -19,10 +18,6 @@ from ocirun.plan.values import encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-# Properties of which this version can do nothing. Asking for one is an error:
-# a wish that is silently dropped is a hole.
-_UNSUPPORTED = (("linux", "mountLabel"),)
 
 
 def compile_plan(
@@ -47,7 +42,6 @@ def compile_plan(
     Raises:
         InvalidConfig, Unsupported: with the JSON pointer of what asked for it.
     """
-    _refuse_unsupported(spec)
     plan = Plan(container_id, bundle)
     spaces = compile_namespaces(plan, spec)
     compile_hooks(plan, spec)
@@ -76,19 +70,19 @@ def compile_plan(
     if "network" in spaces.new:
         steps.append(Step("loopback", spaces.new["network"]))
     compile_root(plan, spec, host, spaces)
-    late = compile_mounts(plan, spec, host, spaces)
+    late, again = compile_mounts(plan, spec, host, spaces)
     await_cgroup(plan, spaces)
     compile_devices(plan, spec, spaces)
     _terminal(plan, spec)
     cwd = spec["process"]["cwd"]
     if cwd != "/":
         steps.append(Step("make-directory", "/process/cwd", encode(cwd, "/process/cwd")))
-    compile_paths(plan, spec)
+    compile_paths(plan, spec, host)
     if any(plan.hooks.get(name) for name in ("prestart", "createRuntime", "createContainer")):
         steps.append(Step("hooks", "/hooks"))
     compile_sysctl(plan, spec, spaces)
     steps.extend(late)
-    compile_pivot(plan, spec, spaces, pivot)
+    compile_pivot(plan, spec, spaces, pivot, again)
     if spaces.private("user"):
         # Not earlier: it makes /proc/self/fd root's, and this process is not that root.
         steps.append(Step("undumpable", ""))
@@ -128,13 +122,3 @@ def _terminal(plan: Plan, spec: "dict[str, Any]") -> None:
     if size:
         plan.size = (size["height"], size["width"])
     plan.child.append(Step("console", "/process/terminal", plan.size))
-
-
-def _refuse_unsupported(spec: "dict[str, Any]") -> None:
-    for section, name in _UNSUPPORTED:
-        if (spec.get(section) or {}).get(name):
-            raise Unsupported(
-                f"{section}.{name} is not supported by this version",
-                pointer=f"/{section}/{name}",
-                hint="remove the property, or use a runtime that supports it",
-            )

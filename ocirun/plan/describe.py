@@ -86,13 +86,13 @@ def _mount(a: "tuple[Any, ...]") -> str:
 def _bind(a: "tuple[Any, ...]") -> str:
     whole = " and all below it" if a[2] else ""
     flags = "".join(", " + _propagation(flag) for flag in a[7])
-    if len(a[9]) > 1:
+    if a[9]:
         flags += ", ids mapped " + _maps(a[9])
     return f"bind {text(a[1])}{whole} on {text(a[0])}{_options(a[3] | a[5])}{flags}"
 
 
 def _maps(a: "tuple[Any, ...]") -> str:
-    _, whole, uids, gids = a
+    whole, uids, gids = a
     below = " in all of it" if whole else ""
     if not uids:
         return "as in the container's user namespace" + below

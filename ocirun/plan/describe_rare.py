@@ -73,6 +73,10 @@ def _seccomp(a: "tuple[Any, ...]") -> str:
     return describe(a[0], a[2])
 
 
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
+
+
 WORDS: "Words" = {
     "scheduler": _scheduler,
     "io-priority": lambda a: f"set the I/O priority to {_name(IOPRIO_CLASSES, a[0])} {a[1]}",
@@ -91,11 +95,13 @@ WORDS: "Words" = {
     "resctrl-join": lambda a: f"put the process into the resctrl group {a[1]}",
     "seccomp": _seccomp,
     "drop-privilege": lambda a: "give up CAP_SYS_ADMIN, which the filter needed",
+    "file-label": lambda a: f"give {_text(a[0])} the SELinux label {_text(a[1])}",
 }
 
 CALLS: "Words" = {
     "seccomp": lambda a: "seccomp(SECCOMP_SET_MODE_FILTER)",
     "drop-privilege": lambda a: "capset()",
+    "file-label": lambda a: f'fsetxattr("{_text(a[0])}", "security.selinux", "{_text(a[1])}")',
     "scheduler": lambda a: (
         f"sched_setattr({_name(SCHED_POLICIES, a[0])}, {_names(SCHED_FLAGS, a[1]) or '0'})"
     ),

@@ -1,4 +1,4 @@
-"""Labels of security modules: process.apparmorProfile, process.selinuxLabel (config.md).
+"""Labels of security modules: process.apparmorProfile, process.selinuxLabel, linux.mountLabel.
 
 Loaded when one of them is there. A label that the kernel would know nothing of is refused, also
 "unconfined", as runc does: who asks for a profile must not go without it.
@@ -32,3 +32,15 @@ def compile_labels(plan: Plan, process: "dict[str, Any]", host: Host) -> None:
             )
         words = prefix + encode(label, pointer)
         plan.child.append(Step("security-label", pointer, module, words))
+
+
+def check_mount_label(label: str, host: Host) -> bytes:
+    """linux.mountLabel (config-linux.md, "Mount Label"). Raises Unsupported."""
+    if not host.has_security_module("selinux"):
+        raise Unsupported(
+            "linux.mountLabel is set, and SELinux is not enabled on this machine",
+            pointer="/linux/mountLabel",
+            hint="remove the property, or boot a kernel with the module: the active ones are "
+            "in /sys/kernel/security/lsm",
+        )
+    return encode(label, "/linux/mountLabel")

@@ -89,7 +89,7 @@ class Options:
         attr_set, attr_clr: MOUNT_ATTR_* for the mount itself.
         tree_set, tree_clr: the same for the whole tree.
         propagation: MS_* values, in order, each a change of its own.
-        superblock: names of superblock flags.
+        superblock: names of superblock flags; superblock_off: words that take some back.
         mount_only: MS_* flags that only mount(2) can set.
         data: (key, value or None) pairs for the file system.
         idmap: "idmap", "ridmap" (of the whole tree), or "".
@@ -97,7 +97,7 @@ class Options:
 
     __slots__ = (
         "attr_clr", "attr_set", "bind", "copy_up", "data", "idmap", "mount_only", "propagation",
-        "recursive", "remount", "superblock", "tree_clr", "tree_set",
+        "recursive", "remount", "superblock", "superblock_off", "tree_clr", "tree_set",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -105,9 +105,18 @@ class Options:
         self.attr_set = self.attr_clr = self.tree_set = self.tree_clr = 0
         self.propagation: list[int] = []
         self.superblock: list[str] = []
+        self.superblock_off: list[str] = []
         self.mount_only = 0
         self.data: list[tuple[str, str | None]] = []
         self.idmap = ""
+
+    def of_a_new_file_system(self) -> list[str]:
+        """The options that only a new file system can have (`silent` is nothing to speak of)."""
+        words = list(self.superblock)
+        words += [word for word, bit in MOUNT_ONLY.items() if self.mount_only & bit]
+        if self.copy_up:
+            words.append("tmpcopyup")
+        return [word for word in words if word != "silent"]
 
     def attribute(self, word: str, tree: bool) -> bool:
         """Take an attribute option; the last word on an attribute counts."""
@@ -146,9 +155,13 @@ def parse_options(words: list[str]) -> Options:
         elif word in SUPERBLOCK:
             if word not in result.superblock:
                 result.superblock.append(word)
+            result.superblock_off = [
+                off for off in result.superblock_off if SUPERBLOCK_CLEAR[off] != word
+            ]
         elif word in SUPERBLOCK_CLEAR:
             if SUPERBLOCK_CLEAR[word] in result.superblock:
                 result.superblock.remove(SUPERBLOCK_CLEAR[word])
+            result.superblock_off.append(word)
         elif word in MOUNT_ONLY:
             result.mount_only |= MOUNT_ONLY[word]
         elif word in MOUNT_ONLY_CLEAR:

@@ -9,9 +9,10 @@ directories, separated by colons, the uppermost first), with `.upperdir` and
 from ocirun.errors import BundleError, InvalidConfig
 from ocirun.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
 from ocirun.plan.host import Host
+from ocirun.plan.mounts import context, mount_label
 from ocirun.plan.namespaces import Namespaces
 from ocirun.plan.step import Plan, Step
-from ocirun.plan.values import encode, join
+from ocirun.plan.values import clean, encode, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ def compile_root(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Namespa
             # not be mounted on the host as well.
             parent = encode(host.mountpoint_of(plan.rootfs), "/root/path")
             plan.child.append(Step("propagation", pointer, parent, MS_PRIVATE))
-    if not _overlay(plan, spec, host.rootless or spaces.private("user")):
+    if not _overlay(plan, spec, host, host.rootless or spaces.private("user")):
         rootfs = encode(plan.rootfs, "/root/path")
         if plan.rootfs == "/":
             raise BundleError("the root of the host cannot be a container's root", path="/")
         plan.child.append(Step("rootfs", "/root/path", rootfs))
 
 
-def _overlay(plan: Plan, spec: "dict[str, Any]", userxattr: bool) -> bool:
+def _overlay(plan: Plan, spec: "dict[str, Any]", host: Host, userxattr: bool) -> bool:
     notes = spec.get("annotations") or {}
     lower = notes.get(OVERLAY + "lowerdir")
     pointer = "/annotations/" + OVERLAY
@@ -82,23 +83,37 @@ def _overlay(plan: Plan, spec: "dict[str, Any]", userxattr: bool) -> bool:
             tuple(encode(path, pointer + "lowerdir") for path in lowers),
             encode(upper, pointer + "upperdir"),
             encode(work, pointer + "workdir"),
-            userxattr and bool(upper),
+            userxattr,
+            context(mount_label(spec, host)),
         )
     )
     return True
 
 
-def compile_paths(plan: Plan, spec: "dict[str, Any]") -> None:
+def compile_paths(plan: Plan, spec: "dict[str, Any]", host: Host) -> None:
     """Append the steps for read-only and masked paths (config-linux.md)."""
     linux = spec.get("linux") or {}
+    label = mount_label(spec, host)
+    cover = (context(label),) if label else ()
     for name, op in (("readonlyPaths", "readonly"), ("maskedPaths", "mask")):
         for index, path in enumerate(linux.get(name) or ()):
             pointer = f"/linux/{name}/{index}"
-            plan.child.append(Step(op, pointer, encode(path, pointer)))
+            if clean(path) == "/":
+                if op == "mask":
+                    raise InvalidConfig("the root itself cannot be masked", pointer=pointer)
+                plan.child.append(Step("root-readonly", pointer))
+                continue
+            more = cover if op == "mask" else ()
+            plan.child.append(Step(op, pointer, encode(path, pointer), *more))
 
 
-def compile_pivot(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces, pivot: bool) -> None:
-    """Append the steps that make the root file system the root."""
+def compile_pivot(
+    plan: Plan, spec: "dict[str, Any]", spaces: Namespaces, pivot: bool, again: list[Step]
+) -> None:
+    """Append the steps that make the root file system the root.
+
+    `again` follows where the root's propagation would be that of all mounts.
+    """
     wanted = (spec.get("linux") or {}).get("rootfsPropagation") or ""
     if spec["root"].get("readonly"):
         plan.child.append(Step("root-readonly", "/root/readonly"))
@@ -113,3 +128,5 @@ def compile_pivot(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces, pivot:
             )
         flags = _PROPAGATION[wanted]
         plan.child.append(Step("propagation", "/linux/rootfsPropagation", b"/", flags))
+        if flags & MS_REC:
+            plan.child.extend(again)

@@ -55,6 +55,7 @@ SUPER = {
 }
 
 
+@pytest.mark.spec("/mounts/*/options")
 @pytest.mark.parametrize("option", FLAGS)
 def test_flags_of_a_tmpfs(runtime: Runtime, bundle: Bundle, option: str) -> None:
     bundle.mount("/mnt", "tmpfs", "tmpfs", option)
@@ -63,6 +64,7 @@ def test_flags_of_a_tmpfs(runtime: Runtime, bundle: Bundle, option: str) -> None
     assert not missing & seen.flags
 
 
+@pytest.mark.spec("/mounts/*/options")
 @pytest.mark.parametrize("option", SUPER)
 def test_options_of_the_file_system(runtime: Runtime, bundle: Bundle, option: str) -> None:
     bundle.mount("/mnt", "tmpfs", "tmpfs", option)
@@ -71,6 +73,7 @@ def test_options_of_the_file_system(runtime: Runtime, bundle: Bundle, option: st
     assert not missing & seen.super
 
 
+@pytest.mark.spec("/mounts/*/options")
 @pytest.mark.parametrize("option", FLAGS)
 def test_flags_of_a_bind_mount(runtime: Runtime, bundle: Bundle, option: str) -> None:
     bundle.mount("/mnt", "bind", str(bundle.rootfs / "etc"), "bind", option)
@@ -108,6 +111,7 @@ def test_bind_mount_keeps_locked_flags_of_its_source(runtime: Runtime, bundle: B
         subprocess.run(["umount", source], check=True)
 
 
+@pytest.mark.spec("/mounts/*/options")
 @pytest.mark.parametrize(
     ("option", "peers"),
     [
@@ -142,6 +146,7 @@ def tree(bundle: Bundle) -> Iterator[Path]:
     subprocess.run(["umount", source / "sub"], check=True)
 
 
+@pytest.mark.spec("/mounts/*/options")
 @pytest.mark.parametrize(("option", "below"), [("bind", False), ("rbind", True)])
 def test_bind_is_one_mount_and_rbind_a_tree(
     runtime: Runtime, bundle: Bundle, tree: Path, option: str, below: bool
@@ -204,6 +209,7 @@ def test_remount(runtime: Runtime, bundle: Bundle) -> None:
     assert {"ro", "nosuid"} <= seen[0].flags
 
 
+@pytest.mark.spec("/mounts/*/options")
 def test_unknown_option_goes_to_the_file_system(runtime: Runtime, bundle: Bundle) -> None:
     bundle.mount(
         "/mnt", "tmpfs", "tmpfs", "size=1m", "mode=1750", "uid=7", "gid=8", "nr_inodes=100"
@@ -222,6 +228,7 @@ def test_unknown_file_system(runtime: Runtime, bundle: Bundle) -> None:
     runtime.run(bundle.mount("/mnt", "nosuchfs", "none")).failed("no such device")
 
 
+@pytest.mark.spec("/mounts")
 def test_order_of_mounts_is_kept(runtime: Runtime, bundle: Bundle) -> None:
     bundle.mount("/mnt", "tmpfs", "first", "mode=755").mount("/mnt/a", "tmpfs", "second")
     bundle.mount("/mnt/a/b", "tmpfs", "third")
@@ -237,6 +244,7 @@ def test_later_mount_covers_an_earlier_one(runtime: Runtime, bundle: Bundle) -> 
 # Destinations
 
 
+@pytest.mark.spec("/mounts/*/destination")
 @pytest.mark.parametrize("type", ["bind", "tmpfs"])
 def test_missing_destination_is_made(runtime: Runtime, bundle: Bundle, type: str) -> None:
     options = ["bind"] if type == "bind" else []
@@ -303,6 +311,7 @@ def test_name_with_spaces_and_newlines(runtime: Runtime, bundle: Bundle) -> None
 # Sources
 
 
+@pytest.mark.spec("/mounts/*/source")
 def test_relative_source_is_relative_to_the_bundle(runtime: Runtime, bundle: Bundle) -> None:
     (bundle.path / "data").mkdir()
     (bundle.path / "data/file").touch()
@@ -346,6 +355,7 @@ def test_readonly_bind_mount_is_readonly(runtime: Runtime, bundle: Bundle) -> No
     assert not (bundle.path / "data/file").exists()
 
 
+@pytest.mark.spec("/mounts/*/options")
 def test_tmpcopyup(runtime: Runtime, bundle: Bundle) -> None:
     bundle.mount("/etc", "tmpfs", "tmpfs", "tmpcopyup").sh("cat /etc/group; touch /etc/new")
     assert "extra:x:2000" in runtime.run(bundle).ok().out

@@ -39,6 +39,7 @@ def test_the_old_root_is_gone(runtime: Runtime, bundle: Bundle) -> None:
     assert not [m for m in mounts if m.point.startswith(str(bundle.path))]
 
 
+@pytest.mark.spec("/linux/rootfsPropagation")
 @pytest.mark.parametrize(
     ("propagation", "peers"),
     [
@@ -63,6 +64,7 @@ def test_propagation_by_default(runtime: Runtime, bundle: Bundle) -> None:
     assert mountinfo.find(runtime.probe(bundle)["mountinfo"], "/").peers <= {"master"}
 
 
+@pytest.mark.spec("/linux/rootfsPropagation")
 @pytest.mark.parametrize(
     ("propagation", "arrives"), [("rprivate", False), ("rslave", True), ("rshared", True)]
 )
@@ -96,6 +98,7 @@ def test_mounts_of_the_container_stay_inside(runtime: Runtime, bundle: Bundle) -
     assert str(bundle.path) not in Path("/proc/self/mountinfo").read_text()
 
 
+@pytest.mark.spec("/root/path")
 def test_rootfs_through_a_symlink(runtime: Runtime, bundle: Bundle) -> None:
     os.symlink("rootfs", bundle.path / "link")
     bundle.set("/root/path", "link").sh("echo fine")

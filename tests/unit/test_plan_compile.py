@@ -64,10 +64,10 @@ def test_the_same_spec_makes_the_same_plan() -> None:
 @pytest.mark.parametrize(
     ("options", "mapped", "mapping"),
     [
-        (["bind"], False, (0,)),
-        (["rbind", "idmap"], False, (0, False, b"", b"")),
-        (["rbind", "idmap", "ridmap"], False, (0, True, b"", b"")),
-        (["bind"], True, (0, False, b"0 1000 10\n", b"0 1000 10\n0 1000 10\n")),
+        (["bind"], False, ()),
+        (["rbind", "idmap"], False, (False, b"", b"")),
+        (["rbind", "idmap", "ridmap"], False, (True, b"", b"")),
+        (["bind"], True, (False, b"0 1000 10\n", b"0 1000 10\n0 1000 10\n")),
     ],
 )
 def test_id_mapped_mounts_in_a_user_namespace(
@@ -80,15 +80,76 @@ def test_id_mapped_mounts_in_a_user_namespace(
     assert only(compiled(spec), "bind").args[9] == mapping
 
 
-def test_an_id_mapped_mount_waits_for_the_parent() -> None:
+def test_only_an_id_mapped_mount_has_maps() -> None:
     spec = base()
     spec["mounts"] = [BIND, {**BIND, "uidMappings": ID, "gidMappings": ID}]
-    plan = compiled(spec)
-    order = ops(plan)
-    assert order.count("await") == 1
-    assert order[order.index("bind") :][:3] == ["bind", "await", "bind"]
-    first, second = (step.args[9] for step in plan.child if step.op == "bind")
-    assert (first, second) == ((), (1, False, b"0 1000 10\n", b"0 1000 10\n"))
+    first, second = (step.args[9] for step in compiled(spec).child if step.op == "bind")
+    assert (first, second) == ((), (False, b"0 1000 10\n", b"0 1000 10\n"))
+
+
+LABEL = "system_u:object_r:container_file_t:s0:c1,c2"
+CONTEXT = (b"context", LABEL.encode())
+SELINUX = Host(V1, security_modules=frozenset(("selinux",)))
+
+
+def test_mount_label() -> None:
+    """As runc: file systems of the container's get a context, the kernel's and the host's none."""
+    spec = default_spec()
+    spec["process"]["terminal"] = False
+    spec["linux"]["mountLabel"] = LABEL
+    spec["linux"]["maskedPaths"] = ["/m"]
+    spec["mounts"] += [BIND, {**TMPFS, "options": ["silent", "size=1m"]}]
+    plan = compiled(spec, SELINUX)
+    found = {step.args[0]: step.args[5] for step in plan.child if step.op == "mount"}
+    labelled = {path for path, data in found.items() if CONTEXT in data}
+    assert labelled == {b"/dev", b"/dev/pts", b"/dev/shm"}
+    assert found[b"/data"] == ((b"size", b"1m"), (b"context", b'"%s"' % LABEL.encode()))
+    assert only(plan, "file-label").args == (b"/dev/mqueue", LABEL.encode())
+    assert CONTEXT in only(plan, "cgroup-view").args[4]
+    assert only(plan, "mask").args == (b"/m", (CONTEXT,))
+    assert describe(only(plan, "file-label")).endswith(LABEL)
+    spec["annotations"] = {"run.ocirun.overlay.lowerdir": "/l"}
+    assert only(compiled(spec, SELINUX), "overlay").args[5] == (CONTEXT,)
+
+
+def test_no_mount_label_without_selinux() -> None:
+    spec = base()
+    spec["linux"]["mountLabel"] = LABEL
+    with pytest.raises(Unsupported) as caught:
+        compiled(spec, Host(security_modules=frozenset(("apparmor",))))
+    assert caught.value.pointer == "/linux/mountLabel"
+    spec["linux"]["mountLabel"] = ""
+    compiled(spec)
+
+
+@pytest.mark.parametrize(("spaces", "op"), [(("mount",), "bind"), (("mount", "cgroup"), "mount")])
+def test_the_hosts_v2_hierarchy_is_shown_not_mounted_anew(spaces: tuple[str, ...], op: str) -> None:
+    spec = base()
+    new(*spaces)(spec)
+    spec["mounts"] = [{"destination": "/c", "type": "cgroup", "options": ["ro", "rprivate"]}]
+    layout = Layout("v2", {"": "/sys/fs/cgroup"}, {"": "/"})
+    step = only(compiled(spec, Host(layout)), op)
+    assert step.args[:2] == (b"/c", b"/sys/fs/cgroup" if op == "bind" else b"cgroup2")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "mounts", "again"),
+    [
+        ("rshared", [(["rprivate"], "/a")], [b"/a"]),
+        ("shared", [(["rprivate"], "/a")], []),
+        ("", [(["rprivate"], "/a")], []),
+        ("rslave", [(["shared"], "/a"), (["ro"], "/a"), (["slave"], "/b/")], [b"/b"]),
+    ],
+)
+def test_the_propagation_of_a_mount_outlives_that_of_the_root(
+    wanted: str, mounts: list[tuple[list[str], str]], again: list[bytes]
+) -> None:
+    spec = base()
+    spec["linux"]["rootfsPropagation"] = wanted
+    spec["mounts"] = [{**TMPFS, "options": words, "destination": path} for words, path in mounts]
+    order = compiled(spec).child
+    last = max(number for number, step in enumerate(order) if step.op in ("propagation", "pivot"))
+    assert [step.args[0] for step in order[last:] if step.op == "propagate"] == again
 
 
 def test_the_order_of_the_steps() -> None:
@@ -217,7 +278,7 @@ TMPFS = {"destination": "/data", "type": "tmpfs", "source": "tmpfs"}
             {"destination": "/data", "options": ["remount", "ro", "size=2m"]},
             Step(
                 "remount", "/mounts/0", b"/data", m.MOUNT_ATTR_RDONLY, 0, (), ((b"size", b"2m"),),
-                (),
+                (), (0, 0),
             ),
         ),
     ],
@@ -262,6 +323,7 @@ def test_the_view_of_the_cgroups_waits_for_them() -> None:
             (b"devices", b"/sys/fs/cgroup/devices/web", ()),
         ),
         (),
+        ((b"mode", b"755"),),
     )
     spec["linux"]["namespaces"].append({"type": "cgroup"})
     views = only(compiled(spec, Host(V1)), "cgroup-view").args[2]
@@ -282,6 +344,7 @@ def test_overlay() -> None:
         b"/bundle/up",
         b"/w",
         False,
+        (),
     )
     assert "rootfs" not in ops(plan)
     spec["annotations"]["run.ocirun.overlay.upperdir"] = "tmpfs"
