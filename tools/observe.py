@@ -256,7 +256,16 @@ def _difference(one: Plan, other: Plan, row: Tokens) -> set[str]:
         return found
     for name, value in vars(one).items():
         changed = getattr(other, name)
-        if name in ("child", "last", "joins", "cgroup", "oom_score_adj", "warnings", "encoded"):
+        if name in (
+            "child",
+            "last",
+            "joins",
+            "exec",
+            "cgroup",
+            "oom_score_adj",
+            "warnings",
+            "encoded",
+        ):
             continue
         if isinstance(value, dict) and isinstance(changed, dict):
             for key in {*value, *changed}:
@@ -269,7 +278,12 @@ def _difference(one: Plan, other: Plan, row: Tokens) -> set[str]:
 
 def _steps(plan: Plan) -> list[tuple[str, Step]]:
     """(the attribute that holds it, step) of all steps of a plan."""
-    held = ("child", plan.child), ("last", plan.last), ("joins", plan.joins)
+    held = (
+        ("child", plan.child),
+        ("last", plan.last),
+        ("joins", plan.joins),
+        ("exec", plan.exec),
+    )
     found = [(attribute, step) for attribute, steps in held for step in steps]
     if plan.oom_score_adj is not None:
         found.append(("oom_score_adj", plan.oom_score_adj))

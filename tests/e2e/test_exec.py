@@ -97,6 +97,23 @@ def test_options(
     assert done.out.split() == seen.split()
 
 
+@pytest.mark.only("ocirun")
+@pytest.mark.spec("/process/execCPUAffinity/initial", "/process/execCPUAffinity/final")
+@pytest.mark.parametrize(
+    ("affinity", "cpus"),
+    [({"initial": "0", "final": "1"}, "1"), ({"initial": "1"}, "1"), ({"final": "0"}, "0")],
+)
+def test_processors(runtime: Runtime, bundle: Bundle, affinity: dict[str, str], cpus: str) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two processors")
+    start(runtime, bundle.set("/process/execCPUAffinity", affinity))
+    done = runtime.call("exec", bundle.id, "grep", "Cpus_allowed_list", "/proc/self/status")
+    assert done.ok().out.split()[1] == cpus
+    # Of init it says nothing.
+    init = Path(f"/proc/{runtime.state(bundle.id)['pid']}/status").read_text()
+    assert f"Cpus_allowed_list:\t{cpus}\n" not in init
+
+
 def test_no_new_privs(runtime: Runtime, bundle: Bundle) -> None:
     start(runtime, bundle.set("/process/noNewPrivileges", False))
     for options, seen in (((), "0"), (("--no-new-privs",), "1")):
