@@ -112,6 +112,7 @@ class Runtime:
         rootless: "true", "false" or "auto": is the caller without privileges, so that what
             it may not have (docs/rootless.md) is no error where that does no harm.
         debug: takes a line of debug output.
+        warning: takes a line on what went wrong without being an error; None: debug does.
     """
 
     def __init__(
@@ -122,8 +123,10 @@ class Runtime:
         cgroup_manager: str = "cgroupfs",
         rootless: str = "auto",
         debug: "Callable[[str], None] | None" = None,
+        warning: "Callable[[str], None] | None" = None,
     ) -> None:
         self._settings = Settings(root, systemd_cgroup, cgroup_manager, debug, rootless)
+        self._settings.warning = warning
 
     @property
     def root(self) -> str:

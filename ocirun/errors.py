@@ -85,7 +85,21 @@ class StepFailed(OcirunError):
 
 
 class HookFailed(OcirunError):
-    """A hook of the bundle failed or ran out of time."""
+    """A hook of the bundle failed or ran out of time. `output` is the last that it wrote."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        output: str = "",
+        step: str = "",
+        pointer: str = "",
+        errno: int = 0,
+        path: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, step=step, pointer=pointer, errno=errno, path=path, hint=hint)
+        self.output = output
 
 
 class CommandNotFound(OcirunError):

@@ -26,6 +26,7 @@ def open_runtime(options: Options) -> "Runtime":
         cgroup_manager=options.cgroup_manager,
         rootless=options.rootless,
         debug=log.debug if options.debug else None,
+        warning=log.warning,
     )
 
 

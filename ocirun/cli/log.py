@@ -36,6 +36,16 @@ def debug(message: str) -> None:
         _write_all(2, _line("debug", message))
 
 
+def warning(message: str) -> None:
+    """Log a warning, and show it on standard error."""
+    from ocirun.cli.render import clean
+
+    line = _line("warning", message)
+    if _options.log:
+        _append(line)
+    _write_all(2, line if _options.log_format == "json" else f"ocirun: warning: {clean(message)}\n")
+
+
 def error(message: str, shown: str) -> None:
     """Log an error, and show it on standard error.
 

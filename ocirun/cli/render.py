@@ -11,11 +11,15 @@ from typing import Any
 
 from ocirun.cli import log
 from ocirun.cli.output import styled
-from ocirun.errors import InvalidConfig, InvalidJSON, OcirunError
+from ocirun.errors import HookFailed, InvalidConfig, InvalidJSON, OcirunError
 
 MAX_FINDINGS = 20
 _MAX_QUOTED = 100
 """Characters of a source line that are quoted."""
+_MAX_SAID, _MAX_LINE = 10, 300
+"""Lines of a hook's output that are shown, and characters of each."""
+_LONGEST = 1500
+"""Characters of one fact that are shown: a log line, and conmon's buffer, have room for some."""
 _BAR = "| "
 """Begins a quoted line of a document."""
 _STYLES = {"hint": "green", "": "dim"}
@@ -80,11 +84,21 @@ def _rows(error: OcirunError) -> list[tuple[str, str]]:
         rows.append(("path", clean(error.path)))
     if error.syscall:
         rows.append(("syscall", clean(error.syscall) + _failed_with(error.errno)))
+    if isinstance(error, HookFailed):
+        rows += _said(error.output)
     if error.kernel:
         rows.append(("kernel", clean(error.kernel.strip())))
     if error.hint:
         rows.append(("hint", clean(error.hint)))
     return rows
+
+
+def _said(output: str) -> list[tuple[str, str]]:
+    """The last lines that a hook wrote; one alone is in the headline."""
+    lines = [line.strip() for line in output.split("\n") if line.strip()][-_MAX_SAID:]
+    if len(lines) < 2:
+        return []
+    return [("" if at else "said", clean(line[:_MAX_LINE])) for at, line in enumerate(lines)]
 
 
 def _failed_with(number: int) -> str:
@@ -166,5 +180,7 @@ def _value(text: str, pointer: str) -> list[tuple[str, str]]:
 
 
 def clean(text: str) -> str:
-    """Make text safe for a terminal and for one line: no control characters."""
+    """Make text safe for a terminal and for one line: no control characters, and an end."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}... ({len(text)} characters)"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -11,6 +11,7 @@ from ocirun.executor.protocol import (
     HOOK,
     INTERNAL,
     JOINING,
+    OFFSETS,
     START_HOOK,
     read_failed,
 )
@@ -90,6 +91,7 @@ _HINTS = {
     ("clone", "EPERM"): "namespaces need CAP_SYS_ADMIN: run as root, or with a user namespace",
     ("clone", "ENOSPC"): "a limit in /proc/sys/user is reached",
     ("clone", "EINVAL"): "the kernel does not have one of these kinds of namespaces",
+    ("time", "ERANGE"): "a clock may neither be negative nor reach 2^62 ns, some 146 years",
     ("setns", "EINVAL"): "the file is not a namespace of this kind",
     ("setns", "ENOENT"): "the namespace is gone, or was never there",
     ("sysctl", "ENOENT"): "this kernel has no such parameter; see /proc/sys",
@@ -188,7 +190,9 @@ def explain(plan: Plan, message: bytes) -> OcirunError:
         return hook_failed(plan, "startContainer", number - START_HOOK, error, log)
     if HOOK <= number < START_HOOK:
         return hook_failed(plan, "createContainer", number - HOOK, error, log)
-    if number - JOINING == len(plan.joins):
+    if call == OFFSETS:
+        step = Step("time", "/linux/timeOffsets")
+    elif number - JOINING == len(plan.joins):
         step = Step("clone", "/linux/namespaces", plan.unshare)
     elif number >= JOINING:
         step = plan.joins[number - JOINING]
@@ -219,6 +223,7 @@ def died(plan: Plan) -> StepFailed:
 def _not_executed(plan: Plan, error: int, pointer: str, filtered: bool = False) -> CommandNotFound:
     command = plan.args[0].decode("utf-8", "replace")
     reason, hint = posix.strerror(error), ""
+    reason = reason[:1].lower() + reason[1:]
     name = names.errorcode.get(error, "")
     if name == "ENOENT" and len(plan.candidates) > 1:
         reason = "executable file not found in $PATH"
@@ -251,15 +256,16 @@ def hook_failed(plan: Plan, name: str, index: int, status: int, words: str) -> H
     hook: Hook = plan.hooks[name][index]
     path = hook.path.decode("utf-8", "replace")
     end = describe_status(status)
-    if words:
-        end += ": " + words.strip().splitlines()[-1][:300]
+    lines = [line.strip() for line in words.split("\n") if line.strip()]
+    if lines:
+        end += ": " + lines[-1][:300]
     return HookFailed(
         f"{name} hook {path} {end}",
         step=f"execute {name} hook {path}",
         pointer=hook.pointer,
         errno=status - NOT_EXECUTED if status >= NOT_EXECUTED else 0,
         path=path,
-        kernel="",
+        output=words,
         hint="a hook's path is looked up "
         + ("in the container" if name == "startContainer" else "on the host"),
     )

@@ -6,6 +6,7 @@ some of them itself.
 
 import posix
 import select
+import time
 
 from ocirun.plan.step import Hook
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 TIMED_OUT = 0x10000  # beyond every wait status
+LAST_WORDS = 1024  # bytes of a hook's output that are kept: what a message FAILED has room for
 NOT_EXECUTED = 0x20000  # plus errno
+_LONGEST = 2**31 - 1  # milliseconds that poll(2) can wait, 24 days
 _NO_SIGNALS: "Sequence[int]" = (13, 25)  # SIGPIPE, SIGXFSZ: ignored by Python
 
 
@@ -68,7 +71,10 @@ def _wait(pid: int, timeout: int) -> int:
         pidfd = posix.pidfd_open(pid)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        ready = poll.poll(timeout * 1000)
+        end = time.monotonic_ns() + timeout * 10**9
+        ready: list[tuple[int, int]] = []
+        while not ready and (left := end - time.monotonic_ns()) > 0:
+            ready = poll.poll(min(left // 10**6 + 1, _LONGEST))
         posix.close(pidfd)
         if not ready:
             posix.kill(pid, SIGKILL)
@@ -79,13 +85,14 @@ def _wait(pid: int, timeout: int) -> int:
 
 def _last_words(said: int) -> bytes:
     size = posix.fstat(said).st_size
-    return posix.pread(said, 2048, max(0, size - 2048)).strip()
+    return posix.pread(said, LAST_WORDS, max(0, size - LAST_WORDS)).strip()
 
 
 def describe_status(status: int) -> str:
     """A hook's end in words."""
     if status >= NOT_EXECUTED:
-        return "could not be executed: " + posix.strerror(status - NOT_EXECUTED)
+        words = posix.strerror(status - NOT_EXECUTED)
+        return f"could not be executed: {words[:1].lower()}{words[1:]}"
     if status >= TIMED_OUT:
         return "ran out of time"
     if posix.WIFSIGNALED(status):

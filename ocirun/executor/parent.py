@@ -21,6 +21,7 @@ from ocirun.executor.protocol import (
     JOINING,
     LISTENER,
     MAX_MESSAGE,
+    OFFSETS,
     READY,
     TREE,
     failed,
@@ -32,6 +33,7 @@ from ocirun.linux.clone import (
     setns,
     unshare,
 )
+from ocirun.linux.ffi import SyscallError
 from ocirun.linux.process import PR_SET_DUMPABLE, prctl
 from ocirun.plan.namespaces import KINDS
 from ocirun.plan.step import Plan, Step
@@ -392,7 +394,10 @@ def _go_between(
             unshare(CLONE_NEWTIME)
             if plan.time_offsets:
                 fd = posix.open("/proc/self/timens_offsets", posix.O_WRONLY | posix.O_CLOEXEC)
-                posix.write(fd, plan.time_offsets)
+                try:
+                    posix.write(fd, plan.time_offsets)
+                except OSError as error:
+                    raise SyscallError(OFFSETS, error.errno) from None
                 posix.close(fd)
         if not plan.uid_map and any(step.args[0] == "pid" for step in plan.joins):
             # Before its birth: who is in the pid namespace must not trace it (CVE-2016-9962).

@@ -58,11 +58,13 @@ START_HOOK = 0x3000_0000  # the same in hooks.startContainer
 EXECUTE = 0x1FFF_FFFF  # the execve itself
 INTERNAL = 0x1FFF_FFFE  # an exception that is no OSError: a bug
 
+OFFSETS = "write(/proc/self/timens_offsets)"  # the call by which the go-between's report is told
+
 
 def failed(step: int, error: int, call: str = "", log: bytes = b"") -> bytes:
     """The message FAILED. `error` is errno, or a wait status for hooks."""
     head = FAILED + step.to_bytes(4, "little") + (error & 0xFFFFFF).to_bytes(3, "little")
-    return head + call.encode("utf-8", "replace")[:256] + b"\0" + log[:1024]
+    return head + call.encode("utf-8", "replace")[:256] + b"\0" + log[-1024:]
 
 
 def read_failed(message: bytes) -> tuple[int, int, str, str]:

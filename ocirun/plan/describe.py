@@ -37,12 +37,16 @@ _CLONE_FLAGS = (
     (0x4000000, "CLONE_NEWUTS"),
     (0x2000000, "CLONE_NEWCGROUP"),
 )
+_LONGEST = 1024  # characters of a value that are shown
 _DEVICE_TYPES = {0o020000: "character", 0o060000: "block", 0o010000: "fifo"}
 
 
 def text(value: "bytes | str") -> str:
     """A path or word of a plan, for people."""
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    words = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    if len(words) > _LONGEST:
+        words = f"{words[: _LONGEST // 2]}... ({len(words)} characters)"
+    return words
 
 
 def attributes(mask: int) -> str:

@@ -106,4 +106,4 @@ def run_poststop(settings: Settings, fields: "dict[str, Any]") -> None:
         posix.close(state)
         if failure:
             words = failure[2].decode("utf-8", "replace")
-            settings.note(hook_failed(plan, "poststop", index, failure[1], words).message)
+            settings.warn(hook_failed(plan, "poststop", index, failure[1], words).message)

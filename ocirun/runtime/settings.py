@@ -25,6 +25,7 @@ class Settings:
         manage_cgroups: False with --cgroup-manager disabled.
         systemd: systemd makes the cgroups.
         debug: takes a line of debug output, or None.
+        warning: takes what went wrong without being an error of the operation; None: to debug.
         cache: what a library keeps from one container to the next, or None.
     """
 
@@ -45,6 +46,7 @@ class Settings:
         self.systemd = self.manage_cgroups and (systemd_cgroup or cgroup_manager == "systemd")
         self.debug = debug
         self.rootless = rootless
+        self.warning: Callable[[str], None] | None = None
         self.cache: Cache | None = None
 
     def host(self) -> "Host":
@@ -69,6 +71,13 @@ class Settings:
 
             host.manager = manager()
         return host
+
+    def warn(self, line: str) -> None:
+        """Say what went wrong, although the operation goes on."""
+        if self.warning is not None:
+            self.warning(line)
+        else:
+            self.note(line)
 
     def note(self, line: str) -> None:
         """Say something to whoever debugs."""

@@ -96,10 +96,11 @@ def _hint(bundle: str) -> str:
 def accept(value: object, data: bytes, bundle: str) -> "dict[str, Any]":
     """The value, which `data` was parsed into, if it is a valid config. Raises InvalidConfig."""
     config: dict[str, Any] = value  # type: ignore[assignment]
-    if not check_config(value) or check(config):
+    fits = check_config(value)
+    if not fits or check(config):
         from ocirun.spec.validate import refusal  # cold: costs jsonschema
 
-        error = refusal(value, data.decode(), bundle)
+        error = refusal(value, data.decode(), bundle, fits)
         if error is not None:
             raise error
     return config

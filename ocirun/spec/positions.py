@@ -7,8 +7,7 @@ found is found.
 
 import json
 import re
-
-from ocirun.spec.jsonerrors import place
+from bisect import bisect_left
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 
@@ -28,6 +27,7 @@ class Index:
         self.values: dict[str, int] = {}
         self.names: dict[str, int] = {}
         self.duplicates: list[tuple[str, int]] = []
+        self.ends = [match.start() for match in re.finditer("\n", text)]  # of the lines
         self._scan()
 
     def locate(self, pointer: str) -> tuple[int, int]:
@@ -37,11 +37,15 @@ class Index:
         name, if it has one.
         """
         if pointer in self.values:
-            return place(self.text, self.values[pointer])
+            return self._place(self.values[pointer])
         while pointer not in self.values and pointer:
             pointer = pointer.rpartition("/")[0]
         offset = self.names.get(pointer, self.values.get(pointer, 0))
-        return place(self.text, offset)
+        return self._place(offset)
+
+    def _place(self, offset: int) -> tuple[int, int]:
+        number = bisect_left(self.ends, offset)
+        return number + 1, offset - (self.ends[number - 1] if number else -1)
 
     def _scan(self) -> None:
         pointer = ""  # of the value that is read next

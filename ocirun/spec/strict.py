@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Config = dict[str, Any]
     Problem = tuple[str, str, str]
 
-_NO_ID = 0xFFFFFFFF
+NO_ID = 0xFFFFFFFF
 """(uid_t)-1: to the kernel it means "leave it as it is" (setresuid(2))."""
 
 NGROUPS_MAX = 65536
@@ -146,16 +146,16 @@ def environment(env: "list[str] | tuple[()]", pointer: str, found: "list[Problem
 
 def _user(user: "Config", found: "list[Problem]") -> None:
     for name in ("uid", "gid"):
-        if user.get(name) == _NO_ID:
-            found.append((f"/process/user/{name}", f"{_NO_ID} means no id to the kernel", ""))
+        if user.get(name) == NO_ID:
+            found.append((f"/process/user/{name}", f"{NO_ID} means no id to the kernel", ""))
     groups = user.get("additionalGids", ())
     if len(groups) > NGROUPS_MAX:
         message = f"{len(groups)} groups, the kernel takes {NGROUPS_MAX}"
         found.append(("/process/user/additionalGids", message, ""))
     for index, gid in enumerate(groups[:NGROUPS_MAX]):
-        if gid == _NO_ID:
+        if gid == NO_ID:
             pointer = f"/process/user/additionalGids/{index}"
-            found.append((pointer, f"{_NO_ID} means no id to the kernel", ""))
+            found.append((pointer, f"{NO_ID} means no id to the kernel", ""))
     if user.get("umask", 0) > 0o777:
         hint = "umask is a decimal number: 18 is 0022"
         found.append(("/process/user/umask", f"{user['umask']} is more than 511 (0777)", hint))

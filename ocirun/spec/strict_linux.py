@@ -4,7 +4,7 @@ Belongs here: what `strict.check` leaves out because a plain container does not
 have it: id mappings, devices, sysctl, most of resources, seccomp, and so on.
 """
 
-from ocirun.spec.strict import ABSOLUTE, NGROUPS_MAX, token
+from ocirun.spec.strict import ABSOLUTE, NGROUPS_MAX, NO_ID, token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ def _devices(linux: "Config", kinds: "dict[str, str]", found: "list[Problem]") -
         pointer = f"/linux/devices/{index}"
         if device["path"][:1] != "/":
             found.append((f"{pointer}/path", f'"{device["path"]}" is not absolute', ABSOLUTE))
+        for name in ("uid", "gid"):
+            if device.get(name) == NO_ID:
+                found.append((f"{pointer}/{name}", f"{NO_ID} means no id to the kernel", ""))
         if device["type"] == "p":
             continue
         for name, highest in _DEVICE_MAX.items():

@@ -29,6 +29,9 @@ OK, INVALID, UNREADABLE = 0, 1, 2
 MAX_ERRORS = 1000
 """With more errors by the schema than this, only these are told."""
 
+MAX_INDEXED = 1 << 20
+"""Characters of the longest document in which create looks for lines."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -142,23 +145,28 @@ def validate_config(value: object) -> list[Finding]:
     return sorted(found, key=lambda f: (f.severity, f.pointer))
 
 
-def refusal(value: object, text: str, bundle: str) -> InvalidConfig | None:
+def refusal(value: object, text: str, bundle: str, fits: bool = False) -> InvalidConfig | None:
     """The error with which create refuses the config `value`; None if it is valid.
 
+    `fits` says that the schema is known to accept it.
+
     `text` is the document that `value` was read from; "" for `bundle` says that
-    nobody but ocirun has seen it, so that lines and columns would mean nothing.
+    nobody but ocirun has seen it, so that lines and columns would mean nothing. Of a very
+    long document too only the pointers are told, and at most MAX_ERRORS errors of any: create
+    does not take seconds to say no.
     """
-    errors, _ = _errors(value)
+    errors, _ = _errors(value, fits)
     if not errors:
         return None
-    index = Index(text) if bundle else None
+    del errors[MAX_ERRORS:]
+    index = Index(text) if bundle and len(text) <= MAX_INDEXED else None
     found = [_finding("error", violation, index) for violation in errors]
     found.sort(key=lambda f: (f.line, f.column, f.pointer))
     name = f"{bundle}/{CONFIG}" if bundle else "the container's configuration"
     return InvalidConfig(f"{name} is invalid", tuple(found), bundle=bundle)
 
 
-def _errors(value: object) -> tuple[list[words.Violation], object]:
+def _errors(value: object, fits: bool = False) -> tuple[list[words.Violation], object]:
     """All errors by the schema and the strict rules, and a copy without the schema's.
 
     With very many errors by the schema, some of them and None: mending takes time.
@@ -166,7 +174,7 @@ def _errors(value: object) -> tuple[list[words.Violation], object]:
     violations: dict[str, words.Violation] = {}
     mended: Any = value
     # The fast check first: jsonschema needs seconds for 100,000 mappings without a fault.
-    while not check_config(mended) and (
+    while not (fits or check_config(mended)) and (
         raised := [*islice(schema.validator("config").iter_errors(mended), MAX_ERRORS)]
     ):
         if len(violations) + len(raised) > MAX_ERRORS:

@@ -43,6 +43,7 @@ def order(log: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
+@pytest.mark.spec("/hooks", *(f"/hooks/{name}/*/path" for name in NAMES))
 def test_order(runtime: Runtime, bundle: Bundle, log: Path) -> None:
     with_all(bundle, log).sh(f"echo process >> {log}/order; sleep 1000")
     runtime.create(bundle).ok()
@@ -69,6 +70,7 @@ def test_several_of_a_kind_run_in_order(runtime: Runtime, bundle: Bundle, log: P
     assert order(log) == ["h0", "h1", "h2", "h3", "h4"]
 
 
+@pytest.mark.spec("/annotations", "/annotations/*")
 @pytest.mark.parametrize(
     ("name", "status"),
     [
@@ -109,6 +111,7 @@ def test_pid_of_the_state_is_the_container(runtime: Runtime, bundle: Bundle, log
     assert (log / "uts").read_text().strip() == seen["ns"]["uts"]
 
 
+@pytest.mark.spec(*(f"/hooks/{name}/*/{key}" for name in NAMES for key in ("env", "env/*")))
 @pytest.mark.parametrize("name", NAMES)
 def test_env_is_exactly_the_hooks(runtime: Runtime, bundle: Bundle, log: Path, name: str) -> None:
     runtime.run(with_all(bundle, log).sh("sleep 0.1")).ok()
@@ -119,10 +122,12 @@ def test_env_is_exactly_the_hooks(runtime: Runtime, bundle: Bundle, log: Path, n
     }
 
 
-def test_args(runtime: Runtime, bundle: Bundle, log: Path) -> None:
-    args = ["zero", "-c", f'echo "$0,$1,$2" > {log}/args', "a b", "", "ä"]
-    bundle.set("/hooks/createRuntime", [{"path": "/bin/sh", "args": args}])
-    runtime.run(bundle.sh("true")).ok()
+@pytest.mark.spec(*(f"/hooks/{name}/*/args/*" for name in NAMES))
+@pytest.mark.parametrize("name", NAMES)
+def test_args(runtime: Runtime, bundle: Bundle, log: Path, name: str) -> None:
+    args = ["sh", "-c", f'echo "$0,$1,$2" > {log}/args', "a b", "", "ä"]
+    bundle.set(f"/hooks/{name}", [{"path": "/bin/sh", "args": args}])
+    runtime.run(bundle.sh("sleep 0.1")).ok()
     assert (log / "args").read_text() == "a b,,ä\n"
 
 
@@ -250,3 +255,66 @@ def test_what_a_failing_hook_says_is_in_the_message(
 ) -> None:
     bundle.set("/hooks/createRuntime", [hook(log, "bad", "echo the reason >&2; exit 3")])
     runtime.create(bundle.sleeper()).failed("the reason")
+
+
+HOSTILE = r"printf 'first\nsecond\n\033[31mred\007\r\377\302\240\n'"
+ENDS = {
+    "status": ("exit 7", "exited with status 7"),
+    "signal": ("kill -9 $$", "was killed by signal 9"),
+    "time": ("exec sleep 1000", "ran out of time"),
+}
+
+
+@pytest.mark.only("ocirun")
+@pytest.mark.spec(
+    *(f"/hooks/{name}" for name in NAMES),
+    *(f"/hooks/{name}/*" for name in NAMES),
+    *(f"/hooks/{name}/*/{key}" for name in NAMES for key in ("path", "args", "timeout")),
+)
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_failing_hook_says_how_and_why(
+    runtime: Runtime, bundle: Bundle, log: Path, name: str, end: str
+) -> None:
+    """Its end, and its last lines, bounded, with what a terminal would obey made harmless."""
+    how, words = ENDS[end]
+    noise = "i=0; while [ $i -lt 300 ]; do echo $i.filler.filler.filler; i=$((i+1)); done"
+    failing = hook(log, name, f"{noise}; {HOSTILE} >&2; {how}")
+    if end == "time":
+        failing["timeout"] = 1
+    bundle.set(f"/hooks/{name}", [failing])
+    result = runtime.run(bundle.sh("sleep 5" if name == "poststart" else "true"))
+    assert result.status == (0 if name == "poststop" else 1)
+    assert f"{name} hook /bin/sh {words}" in result.err
+    last = r"\x1b[31mred\x07\r"
+    assert last in result.err, result
+    if name != "poststop":
+        assert f"/hooks/{name}/0" in result.err
+        assert "first" in result.err
+        assert "second" in result.err
+    assert not set(result.err) & {"\x1b", "\x07", "\r"}
+    assert len(result.err) < 4000
+    assert runtime.containers() == []
+
+
+@pytest.mark.only("ocirun")
+def test_hook_that_says_nothing_but_blanks(runtime: Runtime, bundle: Bundle, log: Path) -> None:
+    bundle.set("/hooks/createRuntime", [hook(log, "bad", r"printf '\302\240\n'; exit 3")])
+    runtime.run(bundle).failed("exited with status 3")
+
+
+def test_hook_with_a_timeout_beyond_poll(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.set("/hooks/createRuntime", [{"path": "/bin/true", "timeout": 2**31}])
+    runtime.run(bundle.sh("true")).ok()
+
+
+@pytest.mark.only("ocirun")
+def test_warning_of_a_poststop_hook_is_logged(runtime: Runtime, bundle: Bundle, log: Path) -> None:
+    bundle.set("/hooks/poststop", [hook(log, "bad", "echo why; exit 3")])
+    runtime.create(bundle.sleeper()).ok()
+    lines = bundle.path / "lines"
+    done = runtime.call("--log", lines, "--log-format", "json", "delete", "--force", bundle.id).ok()
+    (line,) = lines.read_text().splitlines()
+    assert json.loads(line)["level"] == "warning"
+    assert "status 3: why" in json.loads(line)["msg"]
+    assert done.err == line + "\n"

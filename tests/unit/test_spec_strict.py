@@ -312,6 +312,7 @@ BAD = [
         {"/linux/sysctl": {"kernel/domainname": "x"}, "/domainname": "y"},
         "/linux/sysctl/kernel~1domainname",
     ),
+    ({"/linux/devices": [{"path": "/a", "type": "p", "uid": 2**32 - 1}]}, "/linux/devices/0/uid"),
     ({"/linux/netDevices": {"a": {"name": "%d%d"}}}, "/linux/netDevices/a/name"),
     ({"/linux/netDevices": {"a": {"name": "eth%s"}}}, "/linux/netDevices/a/name"),
     ({"/linux/netDevices": {"a": {"name": "eth%d0"}}}, "/linux/netDevices/a/name"),
