@@ -109,6 +109,7 @@ def comm(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
+@pytest.mark.spec("/linux/namespaces/*/path")
 @pytest.mark.parametrize(
     ("name", "flag"),
     [("ipc", "--ipc"), ("network", "--net"), ("uts", "--uts"), ("cgroup", "--cgroup")],

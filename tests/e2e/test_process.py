@@ -57,6 +57,7 @@ def test_umask_of_the_caller_does_not_matter(
 # Capabilities
 
 
+@pytest.mark.spec(*(f"/process/capabilities/{name}" for name in SETS))
 @pytest.mark.parametrize("uid", [0, 1000])
 @pytest.mark.parametrize(
     "sets",

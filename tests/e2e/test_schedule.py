@@ -244,11 +244,16 @@ def test_memory_policy_that_cannot_be(
 @pytest.mark.spec(
     "/process/execCPUAffinity", "/process/execCPUAffinity/initial", "/process/execCPUAffinity/final"
 )
-def test_affinity_is_for_exec(runtime: Runtime, bundle: Bundle) -> None:
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_affinity_is_for_exec(runtime: Runtime, bundle: Bundle, uid: int) -> None:
     """Not for init: its CPUs are those of its cgroup. `explain` says so."""
-    wanted = {"initial": "0", "final": "0-1"}
-    bundle.set("/process/execCPUAffinity", wanted)
-    assert runtime.probe(bundle)["cpus"] == len(os.sched_getaffinity(0))
+    every = len(os.sched_getaffinity(0))
+    bundle.set("/process/execCPUAffinity", {"initial": f"0-{every - 1}", "final": "0"})
+    bundle.set("/process/user/uid", uid)
+    assert runtime.probe(bundle)["cpus"] == every
+    runtime.create(bundle.sleeper()).ok()
+    runtime.start(bundle.id).ok()
+    assert runtime.call("exec", bundle.id, "/bin/probe").ok().json["cpus"] == 1
     said = runtime.call("explain", bundle.path).ok().out
     assert "ocirun exec" in said
     assert "/process/execCPUAffinity/initial" in said

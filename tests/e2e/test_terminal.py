@@ -95,6 +95,9 @@ def test_size_at_the_start(runtime: Runtime, bundle: Bundle, terminal: Terminal)
     assert terminal.wait() == 0
 
 
+@pytest.mark.spec(
+    "/process/consoleSize", "/process/consoleSize/height", "/process/consoleSize/width"
+)
 def test_size_of_config(runtime: Runtime, bundle: Bundle, server: ConsoleSocket) -> None:
     """consoleSize counts where the caller has no terminal of its own to take the size from."""
     bundle.set("/process/consoleSize", {"height": 44, "width": 122}).set("/process/terminal", True)
