@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from lib.bundle import Bundle
 from lib.runtime import Runtime as Command
+from lib.seccomp import docker_profile
 
 import ocirun
 from ocirun.errors import AlreadyExists, CommandNotFound, NotFound, StepFailed, WrongStatus
@@ -353,6 +354,21 @@ def test_a_spare_is_not_asked_for_what_it_has_not_loaded(
     bundle.set("/process/ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 7})
     done = sparing.run(bundle.args("/bin/probe").write(), stdout=ocirun.PIPE, check=True)
     assert json.loads(done.stdout)["ioprio"] == 2 << 13 | 7
+
+
+@pytest.mark.parametrize("nnp", [True, False])
+def test_a_spare_gets_a_filter(sparing: ocirun.Runtime, bundle: Bundle, nnp: bool) -> None:
+    """Docker's profile, compiled once, in a spare that has imported what it needs."""
+    bundle.set("/process/noNewPrivileges", nnp).set("/linux/seccomp", docker_profile())
+    folder = bundle.sh("grep Seccomp: /proc/self/status; mount -t tmpfs x /tmp || echo no").write()
+    for _ in range(3):
+        done = sparing.run(folder, stdout=ocirun.PIPE, stderr=ocirun.DEVNULL, text=True)
+        assert done.stdout.split() == ["Seccomp:", "2", "no"]
+        spare = spare_of(sparing)
+    made = sparing.create(bundle.id, bundle.sleeper().write(), stdin=ocirun.DEVNULL)
+    assert made.pid == spare
+    made.delete(force=True)
+    assert len(list((Path(sparing.root) / ".seccomp").iterdir())) == 1
 
 
 def test_the_spare_does_not_hide_new_mounts(sparing: ocirun.Runtime, bundle: Bundle) -> None:

@@ -10,6 +10,8 @@ VERSIONS = "The versions are those of Debian 12: runc 1.1.5 and crun 1.8.1."
 Table = dict[str, dict[str, str]]
 
 NO_TIME = "1.1 has no time namespaces"
+RUNC_CALLS = "makes many calls of its own under the filter"
+NO_ENOSYS = "has no ENOSYS for newer calls"
 RECURSIVE = "takes the option for data of the file system"
 CRUN_IDS = "checks an id for little more than slashes"
 RUNC_POSTSTART = "1.1 calls poststart hooks at the end of create"
@@ -71,6 +73,11 @@ DIFFERENCES: Table = {
         "root::test_propagation[unbindable-peers6]": "then cannot bind the rootfs",
         "root::test_propagation[runbindable-peers7]": "then cannot bind the rootfs",
         "rootless::test_ranges": "sets no additional groups for a user, whatever is mapped",
+        "seccomp::test_the_least_of_filters": RUNC_CALLS,
+        "seccomp::test_in_a_user_namespace": "1.1 panics",
+        "seccomp::test_what_makes_no_sense_is_refused[kill-errno]": "ignores it",
+        "seccomp::test_what_makes_no_sense_is_refused[default-errno]": "ignores it",
+        "seccomp::test_what_makes_no_sense_is_refused[metadata]": "ignores it",
         "root::test_rootfs_through_a_symlink": "refuses a rootfs that is a symlink",
         "spec_table::test_row[personality]": "1.1 does not know personality",
         "spec_table::test_row[domainname]": "1.1 does not know domainname",
@@ -202,6 +209,13 @@ DIFFERENCES: Table = {
         "namespaces::test_new[time]": "1.8 only with a user namespace",
         "namespaces::test_join_time": "1.8 cannot join one",
         "namespaces::test_time_offsets": "1.8 only with a user namespace",
+        "seccomp::test_what_is_newer_than_the_profile_does_not_exist": NO_ENOSYS,
+        "seccomp::test_what_is_newer_than_dockers_profile": NO_ENOSYS,
+        "seccomp::test_the_least_of_filters[root]": "drops capabilities under the filter",
+        "seccomp::test_the_least_of_filters[user]": "drops capabilities under the filter",
+        "seccomp::test_what_makes_no_sense_is_refused[no-agent]": "such calls fail with ENOSYS",
+        "seccomp::test_what_makes_no_sense_is_refused[metadata]": "ignores it",
+        "seccomp::test_what_makes_no_sense_is_refused[flag-alone]": "1.8 does not know the flag",
         "root::test_propagation[slave-peers2]": CRUN_PEERS,
         "root::test_propagation[rslave-peers3]": CRUN_PEERS,
         "root::test_propagation[runbindable-peers7]": "shows it as private",
@@ -226,6 +240,7 @@ NOT_RUN: Table = {
     "crun": {
         "lifecycle::test_two_creates_of_one_id_at_once": "the loser's message varies",
         "errors::test_full_disk": "leaves the container behind",
+        "seccomp::test_create_with_an_agent": "tells the agent by `start`, and leaves cgroups",
         "errors::test_pid_file_on_a_full_disk": "leaves the container behind",
         "security::test_huge_fields[destination]": "makes 35000 folders, one in the other",
         "cgroups::test_path_stays_in_the_hierarchy": "makes folders beside the hierarchies",

@@ -93,7 +93,16 @@ def test_what_ocirun_features_prints_is_a_features_document():
         capture_output=True,
         check=True,
     )
-    schema.validator("features").validate(json.loads(run.stdout))
+    document = json.loads(run.stdout)
+    schema.validator("features").validate(document)
+    seccomp, definitions = document["linux"]["seccomp"], schema.document("config")["$defs"]
+    assert seccomp["enabled"] is True
+    for name, kind in (("actions", "Action"), ("operators", "Operator"), ("archs", "Arch"),
+                       ("knownFlags", "Flag")):  # fmt: skip
+        assert sorted(seccomp[name]) == sorted(definitions["seccomp" + kind]["enum"])
+    assert {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"} <= set(
+        seccomp["supportedFlags"]
+    )
 
 
 def test_a_missing_schema_is_told(monkeypatch, tmp_path):
