@@ -158,7 +158,7 @@ NUMBERS: list[tuple[str, int, int, Callable[[Any], tuple[str, Any]]]] = [
     ("major", 0, 4095, lambda v: (f"{L}/devices", [NULL | {"path": "/dev/x", "major": v}])),
     ("minor", 0, 2**20 - 1, lambda v: (f"{L}/devices", [NULL | {"path": "/dev/x", "minor": v}])),
     ("device's uid", 0, 2**32 - 2, lambda v: (f"{L}/devices", [NULL | {"path": "/dev/x", "uid": v}])),
-    ("device's mode", 0, 0o777, lambda v: (f"{L}/devices", [NULL | {"path": "/dev/x", "fileMode": v}])),
+    ("device's mode", 0, 0o177777, lambda v: (f"{L}/devices", [NULL | {"path": "/dev/x", "fileMode": v}])),
     ("timeout", 1, 2**62, lambda v: ("/hooks", {"createRuntime": [{"path": "/bin/true", "timeout": v}]})),
 ]  # fmt: skip
 
