@@ -11,6 +11,9 @@ DEBIAN_PACKAGES := busybox-static runc crun strace skopeo umoci gcc libc6-dev ui
 DEBIAN_PACKAGES += libseccomp2
 # The kernels of tests/lab. What apt cannot install is told by the tests that skip.
 LAB_PACKAGES := user-mode-linux qemu-system-x86 debootstrap e2fsprogs
+# The engines of tests/engines, without their services (tools/setup.sh).
+ENGINE_PACKAGES := podman conmon netavark golang-github-containers-common catatonit buildah
+ENGINE_PACKAGES += docker.io containerd iptables nftables slirp4netns crun uidmap bsdutils iproute2
 PYTHON_DIRS := $(wildcard ocirun tools tests bench bundles)
 LAUNCHER := build/prefix/bin/ocirun
 
@@ -25,11 +28,11 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lab lab-shell lint types generated generate format bench install uninstall clean
+.PHONY: help setup demo test test-engines lab lab-shell lint types generated generate format bench install uninstall clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
-	    printf '  make %-10s %s\n' "$$name" "$$text"; done
+	    printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMPS)/setup $(LAUNCHER) build/probe ## make .venv, install what is missing, build the launcher
 
@@ -38,6 +41,10 @@ demo: setup ## see a container run, step by step (as root)
 
 test: setup lint types generated ## run everything: style, types, generated files, all tests
 	@$(BIN)/python -m pytest
+
+ENGINE_RUNTIMES ?= runc ocirun
+test-engines: setup ## Podman, Docker, containerd, Buildah with ENGINE_RUNTIMES='runc crun ocirun'
+	@ENGINE_RUNTIMES='$(ENGINE_RUNTIMES)' $(BIN)/python -m pytest -q tests/engines
 
 # The labs' command line: LAB=uml TESTS='tests/e2e/test_pure_v2.py -k memory'
 LAB ?= uml
@@ -89,6 +96,7 @@ clean: ## remove what was built; keeps .venv
 $(STAMPS)/setup: constraints.txt tools/setup.sh Makefile
 	@tools/setup.sh $(DEBIAN_PACKAGES)
 	@mkdir -p $(STAMPS) && tools/setup.sh --optional $(STAMPS)/lab-packages $(LAB_PACKAGES)
+	@tools/setup.sh --optional $(STAMPS)/engine-packages $(ENGINE_PACKAGES)
 	@[ -x $(BIN)/python ] || { $(CHECK_PYTHON); }
 	@[ -x $(BIN)/python ] || { echo 'setup: making $(VENV)'; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -m pip install --quiet -r constraints.txt

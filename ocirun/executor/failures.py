@@ -199,7 +199,7 @@ def explain(plan: Plan, message: bytes) -> OcirunError:
     else:
         step = [*plan.child, *plan.last][number]
     if step.op == "executable":
-        return _not_executed(plan, error, step.pointer)
+        return _not_executed(plan, error, step.pointer, searched=b"/" not in plan.args[0])
     return step_failed(step, error, call, log)
 
 
@@ -220,12 +220,14 @@ def died(plan: Plan) -> StepFailed:
     )
 
 
-def _not_executed(plan: Plan, error: int, pointer: str, filtered: bool = False) -> CommandNotFound:
+def _not_executed(
+    plan: Plan, error: int, pointer: str, filtered: bool = False, searched: bool = False
+) -> CommandNotFound:
     command = plan.args[0].decode("utf-8", "replace")
     reason, hint = posix.strerror(error), ""
     reason = reason[:1].lower() + reason[1:]
     name = names.errorcode.get(error, "")
-    if name == "ENOENT" and len(plan.candidates) > 1:
+    if name == "ENOENT" and searched:
         reason = "executable file not found in $PATH"
         hint = "PATH is set in process.env; is the command in the image?"
     elif name == "ENOENT":

@@ -63,7 +63,6 @@ def _failure(record: Record, message: bytes) -> Exception:
     plan = Plan(record.id, record.bundle)
     command = record.fields.get("command", "")
     plan.args = [command.encode()]
-    plan.candidates = plan.args
     compile_hooks(plan, record.fields)
     error = explain(plan, message)
     error.bundle = record.bundle

@@ -318,6 +318,11 @@ def missing_in_path(_: Bundle) -> list[str]:
     return ["no-such-program"]
 
 
+def missing_in_short_path(bundle: Bundle) -> list[str]:
+    bundle.set("/process/env", ["PATH=/bin"])
+    return ["no-such-program"]
+
+
 def folder(_: Bundle) -> list[str]:
     return ["/etc"]
 
@@ -331,6 +336,11 @@ def no_interpreter(bundle: Bundle) -> list[str]:
     script.write_text("#!/bin/no-such-interpreter\n")
     script.chmod(0o755)
     return ["/opt/script"]
+
+
+def no_interpreter_in_path(bundle: Bundle) -> list[str]:
+    bundle.set("/process/env", ["PATH=/bin:/opt"])
+    return [no_interpreter(bundle)[0].removeprefix("/opt/")]
 
 
 def no_format(bundle: Bundle) -> list[str]:
@@ -350,9 +360,11 @@ def empty_name(_: Bundle) -> list[str]:
     [
         (missing, "no such file or directory"),
         (missing_in_path, "executable file not found in $path|not found in $path"),
+        (missing_in_short_path, "executable file not found in $path|not found in $path"),
         (folder, "permission denied|is a directory"),
         (not_executable, "permission denied"),
         (no_interpreter, "no such file or directory"),
+        (no_interpreter_in_path, "script': no such file or directory|script: no such file"),
         (no_format, "exec format error"),
         (empty_name, "no such file or directory|executable file not found|is empty"),
     ],

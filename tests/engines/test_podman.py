@@ -1,0 +1,179 @@
+"""What only Podman does: pods, Kubernetes files, user namespaces, its own networks."""
+
+import pytest
+from lib.engines import IMAGE, Podman
+from lib.runtime import wait_for
+
+pytestmark = pytest.mark.programs("podman", "conmon")
+
+LOOP = ("sh", "-c", "trap 'exit 7' TERM; echo hi; while :; do sleep 0.1; done")
+
+KUBE = f"""
+apiVersion: v1
+kind: Pod
+metadata:
+  name: NAME
+spec:
+  hostNetwork: true
+  restartPolicy: Never
+  containers:
+    - name: one
+      image: {IMAGE}
+      imagePullPolicy: Never
+      command: [sh, -c, "echo $WORD; trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+      env: [{{name: WORD, value: spoken}}]
+      resources: {{limits: {{memory: 64Mi}}}}
+      securityContext: {{readOnlyRootFilesystem: true, runAsUser: 5}}
+"""
+
+
+def test_user_namespace(podman: Podman) -> None:
+    maps = ("--uidmap=0:100000:65536", "--gidmap=0:100000:65536")
+    done = podman.run(*maps, "--", "sh", "-c", "cat /proc/self/uid_map; id -u; touch /new")
+    assert done.ok().out.split() == ["0", "100000", "65536", "0"]
+
+
+def test_user_namespace_with_own_limits(podman: Podman) -> None:
+    maps = ("--uidmap=0:100000:65536", "--gidmap=0:100000:65536", "--memory=64m")
+    name = podman.start(*maps, "--", *LOOP)
+    assert podman("exec", "-u", "3", name, "id", "-u").ok().out == "3\n"
+
+
+def test_pod(podman: Podman) -> None:
+    """Containers of a pod share the namespaces of its infra container."""
+    pod = podman.new_name()
+    podman("pod", "create", "--name", pod, "--network=none", "--share=ipc,net,uts").ok()
+    try:
+        flags = ("run", "--detach", "--pod", pod)
+        name, other = podman.new_name(), podman.new_name()
+        podman(*flags, "--name", name, IMAGE, *LOOP).ok()
+        podman(*flags, "--name", other, IMAGE, "nc", "-l", "-p", "99", "-e", "echo", "heard").ok()
+        shown = [
+            podman("exec", each, "readlink", f"/proc/self/ns/{kind}").ok().out
+            for kind in ("net", "ipc", "uts")
+            for each in (name, other)
+        ]
+        assert shown[0::2] == shown[1::2]
+        wait_for(lambda: podman("exec", name, "nc", "127.0.0.1", "99").out == "heard\n", "a word")
+        podman("pod", "pause", pod).ok()
+        podman("pod", "unpause", pod).ok()
+        podman("pod", "stop", "-t", "2", pod).ok()
+    finally:
+        podman("pod", "rm", "-f", "-t", "0", pod).ok()
+
+
+def test_play_kube(podman: Podman) -> None:
+    name = f"pod-{podman.new_name()}"
+    file = podman.box.folder / f"{name}.yaml"
+    file.write_text(KUBE.replace("NAME", name))
+    podman("play", "kube", podman.box.inside / file.name).ok()
+    try:
+        assert podman("exec", f"{name}-one", "id", "-u").ok().out == "5\n"
+        assert podman("logs", f"{name}-one").out == "spoken\n"
+        assert podman("exec", f"{name}-one", "touch", "/x").status == 1
+    finally:
+        podman("play", "kube", "--down", podman.box.inside / file.name)
+    assert podman("pod", "exists", name).status == 1
+
+
+def test_published_port(podman: Podman) -> None:
+    flags = ("--network=bridge", "-p", "127.0.0.1:7091:80")
+    name = podman.start(*flags, "--", "nc", "-ll", "-p", "80", "-e", "echo", "heard")
+    shown = lambda: podman.box.call("busybox", "nc", "127.0.0.1", "7091").out  # noqa: E731
+    wait_for(lambda: shown() == "heard\n", "an answer")
+    assert podman("port", name).ok().out.strip() == "80/tcp -> 127.0.0.1:7091"
+
+
+def test_restart_policy(podman: Podman) -> None:
+    name = podman.start("--restart=on-failure:2", "--", "sh", "-c", "echo x; exit 3")
+    wait_for(lambda: podman("logs", name).out == "x\n" * 3, "three lives")
+    podman.wait_for(name, "{{.State.Status}} {{.State.ExitCode}}", "exited 3")
+
+
+def test_attach(podman: Podman) -> None:
+    name = podman.new_name()
+    podman("create", "-i", "--name", name, *podman.defaults, IMAGE, "tr", "a-z", "A-Z").ok()
+    done = podman("start", "--attach", "--interactive", name, input=b"words")
+    assert (done.status, done.out) == (0, "WORDS"), str(done)
+
+
+def test_preserved_descriptors(podman: Podman) -> None:
+    command = ["sh", "-c", 'exec 3<"$0"; exec "$@"', "/etc/hostname"]
+    flags = ("run", "--rm", "--preserve-fds=1", *podman.defaults, IMAGE)
+    done = podman.box.call(*command, *podman.argv(*flags, "sh", "-c", "cat <&3"))
+    assert done.ok().out == podman.box.call("cat", "/etc/hostname").out
+
+
+@pytest.mark.not_with("runc")
+def test_without_cgroups(podman: Podman) -> None:
+    done = podman.run("--cgroups=disabled", "--", "cat", "/proc/self/cgroup")
+    assert "libpod" not in done.ok().out
+
+
+@pytest.mark.parametrize("mode", ["enabled", "no-conmon"])
+def test_cgroups(podman: Podman, mode: str) -> None:
+    done = podman.run(
+        f"--cgroups={mode}", "--cgroup-parent=/mine", "--", "cat", "/proc/self/cgroup"
+    )
+    assert done.status == 0, str(done)
+
+
+def test_events(podman: Podman) -> None:
+    name = podman.start("sh", "-c", "exit 5")
+    podman("wait", name).ok()
+    flags = (
+        "--stream=false",
+        "--filter",
+        f"container={name}",
+        "--format={{.Status}} {{.ContainerExitCode}}",
+    )
+    wait_for(lambda: "died 5" in podman("events", *flags).out, "the event")
+
+
+def test_build(podman: Podman) -> None:
+    folder = podman.box.folder / podman.new_name()
+    folder.mkdir()
+    (folder / "Containerfile").write_text(
+        f"FROM {IMAGE}\nRUN echo made by $(id -u) > /made\nUSER 7\nRUN id -u > /tmp/who\n"
+    )
+    tag = f"localhost/{folder.name}"
+    podman("build", "--network=none", "-t", tag, podman.box.inside / folder.name).ok()
+    done = podman("run", "--rm", *podman.defaults, tag, "cat", "/made", "/tmp/who")
+    assert done.ok().out == "made by 0\n7\n"
+
+
+def test_commit(podman: Podman) -> None:
+    name = podman.start(*LOOP)
+    podman("exec", name, "touch", "/new").ok()
+    podman("commit", "-q", name, f"localhost/{name}").ok()
+    podman("run", "--rm", *podman.defaults, f"localhost/{name}", "ls", "/new").ok()
+    podman("rmi", f"localhost/{name}")
+
+
+def test_mask_and_unmask(podman: Podman) -> None:
+    flags = ("--security-opt=mask=/etc/passwd", "--security-opt=unmask=/proc/kcore")
+    script = (
+        "wc -c </etc/passwd; grep -c ' /proc/kcore ' /proc/mounts; grep -c /proc/keys /proc/mounts"
+    )
+    done = podman.run(*flags, "--", "sh", "-c", script)
+    assert done.out.split() == ["0", "0", "1"], str(done)
+
+
+def test_secret(podman: Podman) -> None:
+    name = podman.new_name()
+    (podman.box.folder / "secret").write_text("hush")
+    podman("secret", "create", name, podman.box.inside / "secret").ok()
+    assert podman.run(f"--secret={name}", "--", "cat", f"/run/secrets/{name}").ok().out == "hush"
+    podman("secret", "rm", name).ok()
+
+
+def test_shared_memory_and_hostname(podman: Podman) -> None:
+    flags = ("--shm-size=1m", "--hostname=boxed")
+    done = podman.run(*flags, "--", "sh", "-c", "hostname; df -k /dev/shm | tail -n 1").ok()
+    assert done.out.split()[:3] == ["boxed", "shm", "1024"], str(done)
+
+
+def test_root_folder_as_image(podman: Podman) -> None:
+    rootfs = podman.box.inside / "image/rootfs"
+    done = podman("run", "--rm", *podman.defaults, "--rootfs", f"{rootfs}:O", "echo", "hi")
+    assert done.ok().out == "hi\n"
