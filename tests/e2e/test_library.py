@@ -229,6 +229,8 @@ BUNDLES = {
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_bundles_of_all_kinds(rt: ocirun.Runtime, bundle: Bundle, name: str) -> None:
+    if name == "time" and not Path("/proc/self/ns/time").exists():
+        pytest.skip("this kernel has no time namespaces")
     folder = BUNDLES[name](bundle.sh("echo here")).write()
     assert rt.run(folder, stdout=ocirun.PIPE, check=True).stdout == b"here\n"
     made = rt.create(bundle.id, folder, stdout=ocirun.DEVNULL)

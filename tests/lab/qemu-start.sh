@@ -2,10 +2,10 @@
 # Runs /mnt/lab/command.sh, leaves its exit status in /mnt/lab/status.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 checkout=$(cat /mnt/lab/checkout)
+mount -t tmpfs tmpfs /tmp # first: the checkout may lie below it
 mkdir -p /run/lab "$checkout"
 mount --bind /mnt/lab /run/lab
 mount --bind /mnt/checkout "$checkout"
-mount -t tmpfs tmpfs /tmp
 # Where the launcher looks for packages, jeepney for one.
 packages=$(python3 -Ic 'import sysconfig; print(sysconfig.get_path("purelib"))')
 mkdir -p "$packages"

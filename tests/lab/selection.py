@@ -17,12 +17,10 @@ ALL = (
     "tests/e2e/test_pure_v2.py",
     "tests/e2e/test_rootless_v2.py",
 )
-UML = (*ALL,)
+UML = (*ALL, "tests/e2e/test_library.py")
 QEMU = (
     *ALL,
     "tests/e2e/test_systemd_real.py",
-    "tests/e2e/test_cgroups.py",
-    "tests/e2e/test_library.py",
 )
 ALL_LABS = (UML, QEMU)
 
