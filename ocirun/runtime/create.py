@@ -246,7 +246,7 @@ def size_terminal(plan: Plan) -> None:
     size = caller_size()
     if size is not None:
         plan.child = [
-            Step(step.op, step.pointer, size) if step.op == "console" else step
+            Step(step.op, step.pointer, size) if step.op in ("console", "terminal") else step
             for step in plan.child
         ]
 
