@@ -39,6 +39,7 @@ LAYOUTS = (
     Layout("v2", {"": "/sys/fs/cgroup"}, {"": "/own"},
            ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma")),
 )  # fmt: skip
+_MODULES = frozenset(("apparmor", "selinux"))
 ID = "observed-container"
 
 Places = dict[Tokens, set[str]]
@@ -105,8 +106,9 @@ class _Canned(Settings):
         return self._host
 
 
-def _host(layout: Layout) -> Host:
-    return Host(layout, security_modules=frozenset(("apparmor", "selinux")))
+def host(layout: Layout) -> Host:
+    """Facts about a machine that has everything."""
+    return Host(layout, security_modules=_MODULES, resctrl_root="/sys/fs/resctrl")
 
 
 def readers(spec: dict[str, Any], seen: Places) -> None:
@@ -130,7 +132,7 @@ def readers(spec: dict[str, Any], seen: Places) -> None:
                 request.spec = noting(copy.deepcopy(spec), (), tell)
                 request.foreground = True
                 with contextlib.suppress(_Reached, InvalidConfig, Unsupported):
-                    create.create(_Canned(f"{folder}/state", _host(layout)), request)
+                    create.create(_Canned(f"{folder}/state", host(layout)), request)
     finally:
         create._bear = bear
 
@@ -156,7 +158,7 @@ class Refused(Exception):
 
 def _compiled(spec: dict[str, Any], layout: Layout) -> Plan:
     try:
-        return compile_plan(spec, _host(layout), ID, "/bundle")
+        return compile_plan(spec, host(layout), ID, "/bundle")
     except (InvalidConfig, Unsupported) as error:
         trace, place = error.__traceback__, ""
         while trace is not None:
@@ -254,18 +256,10 @@ def _difference(one: Plan, other: Plan, row: Tokens) -> set[str]:
         found.update((function,) if function else users(attribute))
     if found:
         return found
+    held = {name for name, _ in here + there}
     for name, value in vars(one).items():
         changed = getattr(other, name)
-        if name in (
-            "child",
-            "last",
-            "joins",
-            "exec",
-            "cgroup",
-            "oom_score_adj",
-            "warnings",
-            "encoded",
-        ):
+        if name in held or name in ("cgroup", "warnings", "encoded"):
             continue
         if isinstance(value, dict) and isinstance(changed, dict):
             for key in {*value, *changed}:
@@ -278,15 +272,10 @@ def _difference(one: Plan, other: Plan, row: Tokens) -> set[str]:
 
 def _steps(plan: Plan) -> list[tuple[str, Step]]:
     """(the attribute that holds it, step) of all steps of a plan."""
-    held = (
-        ("child", plan.child),
-        ("last", plan.last),
-        ("joins", plan.joins),
-        ("exec", plan.exec),
-    )
-    found = [(attribute, step) for attribute, steps in held for step in steps]
-    if plan.oom_score_adj is not None:
-        found.append(("oom_score_adj", plan.oom_score_adj))
+    found = []
+    for name, value in vars(plan).items():
+        inside = value if isinstance(value, list) else [value]
+        found += [(name, step) for step in inside if isinstance(step, Step)]
     if plan.cgroup is not None:
         found += [("steps", step) for step in plan.cgroup.steps]
         found += [("join", step) for step in plan.cgroup.join]

@@ -177,8 +177,9 @@ def _errors(value: object, fits: bool = False) -> tuple[list[words.Violation], o
     while not (fits or check_config(mended)) and (
         raised := [*islice(schema.validator("config").iter_errors(mended), MAX_ERRORS)]
     ):
-        if len(violations) + len(raised) > MAX_ERRORS:
-            return [v for error in raised for v in words.violations(error)], None
+        if len(violations) + len(raised) >= MAX_ERRORS:
+            more = [v for error in raised for v in words.violations(error)]
+            return [*violations.values(), *more], None
         for error in raised:
             for violation in words.violations(error):
                 violations.setdefault(violation[0], violation)

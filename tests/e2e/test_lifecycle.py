@@ -44,6 +44,7 @@ def test_from_create_to_delete(runtime: Runtime, bundle: Bundle) -> None:
     assert runtime.containers() == []
 
 
+@pytest.mark.spec("/annotations", "/ociVersion")
 def test_state_document(runtime: Runtime, bundle: Bundle) -> None:
     container = created(runtime, bundle.set("/annotations", {"org.example.key": "value"}))
     state = runtime.state(container)

@@ -94,6 +94,20 @@ def test_capabilities(
     assert report["securebits"] == 0
 
 
+@pytest.mark.spec("/process/capabilities/effective", "/process/capabilities/permitted")
+def test_effective_capabilities_before_execve(runtime: Runtime, bundle: Bundle) -> None:
+    """The execve computes them anew, so they show while init waits for `start`."""
+    bundle.set("/process/capabilities/bounding", ["CAP_KILL", "CAP_CHOWN"])
+    bundle.set("/process/capabilities/permitted", ["CAP_KILL", "CAP_CHOWN"])
+    bundle.set("/process/capabilities/effective", ["CAP_CHOWN"])
+    bundle.drop("/process/capabilities/ambient")
+    runtime.create(bundle.sleeper()).ok()
+    with open(f"/proc/{runtime.state(bundle.id)['pid']}/status") as file:
+        status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+    assert int(status["CapEff"], 16) == 1 << CAPS["CHOWN"]
+    assert int(status["CapPrm"], 16) == 1 << CAPS["CHOWN"] | 1 << CAPS["KILL"]
+
+
 def test_no_capabilities_property(runtime: Runtime, bundle: Bundle) -> None:
     report = runtime.probe(bundle.drop("/process/capabilities"))
     assert {tuple(report[f"cap_{name}"]) for name in SETS} == {()}

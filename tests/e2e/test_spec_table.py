@@ -1,10 +1,13 @@
-"""The table of cases (lib/cases.py): a changed config, and what the probe sees then."""
+"""The tables of cases: a changed config, and what the probe sees then (lib/cases.py), or how it is
+refused (lib/refusals.py).
+"""
 
 import pytest
 from lib import cases, properties
 from lib.bundle import Bundle
 from lib.cases import CASES, Case
 from lib.probe import differs, witness
+from lib.refusals import REFUSALS, Refusal
 from lib.runtime import Runtime
 
 
@@ -31,6 +34,25 @@ def test_row(runtime: Runtime, bundle: Bundle, case: Case) -> None:
     assert not differs(report, case.expect)
 
 
+def refused(row: Refusal) -> "pytest.ParameterSet":
+    """The same for a row of what is refused."""
+    place = properties.row_of(properties.split(row.at))
+    pointers = row.mark or (() if place is None else (properties.pointer(place),))
+    marks = [pytest.mark.spec(*pointers), *([pytest.mark.only(*row.only)] if row.only else [])]
+    return pytest.param(row, id=row.name, marks=marks)
+
+
+@pytest.mark.parametrize("row", [refused(row) for row in REFUSALS])
+def test_refusal(runtime: Runtime, bundle: Bundle, row: Refusal) -> None:
+    """Refused, and nothing is left: not in the state folder, nor elsewhere (the leak check)."""
+    cases.apply(bundle.config, row.patch)
+    result = runtime.run(bundle).failed()
+    assert runtime.containers() == []
+    if runtime.kind == "ocirun":
+        result.failed(row.at, *row.words)
+        assert "Traceback" not in result.err
+
+
 def test_names_of_rows_are_their_own() -> None:
-    names = [case.name for case in CASES]
+    names = [row.name for row in (*CASES, *REFUSALS)]
     assert len(names) == len(set(names))

@@ -65,6 +65,7 @@ SAMPLES: dict[str, Patch] = {
     "rdt": {"/linux/intelRdt": {"closID": "guaranteed", "schemata": ["MB:0=20"], "enableMonitoring": True}},
     "rdt-old": {"/linux/intelRdt": {"l3CacheSchema": "L3:0=7f0", "memBwSchema": "MB:0=70", "enableCMT": True,
                                     "enableMBM": True}},
+    "rdt-mbm": {"/linux/intelRdt": {"closID": "guaranteed", "enableMBM": True}},
     "memory-policy": {"/linux/memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}},
     "personality-flags": {"/linux/personality": {"domain": "LINUX32", "flags": ["ADDR_NO_RANDOMIZE"]}},
 }  # fmt: skip

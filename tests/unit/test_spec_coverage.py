@@ -1,7 +1,12 @@
 """What docs/spec-coverage.md is made with sees what it should, and what is missing."""
 
+import marshal
+
 import pytest
 
+from ocirun.plan.compile import compile_plan
+from ocirun.plan.wire import encode
+from ocirun.spec.validate import validate_config
 from tests.lib import cases, properties
 from tools import gen_coverage, observe
 
@@ -39,6 +44,28 @@ def test_places(patch: cases.Patch, pointer: str, planner: str, executor: str) -
 
 def test_a_property_without_effect_has_no_place() -> None:
     assert seen({"/process/user/username": "x"}, "/process/user/username") == (set(), set(), set())
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        pytest.param(pointer, marks=pytest.mark.spec(pointer))
+        for pointer in (*properties.OTHER_PLATFORMS, *properties.OF_WINDOWS)
+    ],
+)
+def test_other_platforms_change_nothing_and_are_told(pointer: str) -> None:
+    """They may be in a config that is for several platforms."""
+    row = properties.split(pointer)
+    config = cases.apply(gen_coverage.base(), {pointer: gen_coverage.foreign(row)})
+    findings = validate_config(config)
+    assert [f.message for f in findings if f.severity == "warning" and f.pointer == pointer] == [
+        "has no effect on Linux"
+    ]
+    assert not [f for f in findings if f.severity == "error"]
+    host = observe.host(observe.LAYOUTS[0])
+    plans = [compile_plan(c, host, "web", "/bundle") for c in (config, gen_coverage.base())]
+    # Not the bytes: marshal writes a value that it has seen before as a reference.
+    assert marshal.loads(encode(plans[0])) == marshal.loads(encode(plans[1]))
 
 
 def test_what_the_compiler_refuses_is_refused() -> None:
