@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ocirun.runtime.checkpoint import CheckpointRequest
     from ocirun.runtime.exec import ExecRequest
+    from ocirun.runtime.restore import RestoreRequest
 
 
 class ContainerInfo:
@@ -87,6 +89,12 @@ class Container:
         from ocirun.runtime.pause import resume
 
         resume(self._settings, self.id)
+
+    def checkpoint(self, request: "CheckpointRequest") -> None:
+        """Write the container's processes to files (CRIU), and delete it unless it runs on."""
+        from ocirun.runtime.checkpoint import checkpoint
+
+        checkpoint(self._settings, request)
 
     def processes(self) -> list[int]:
         """The pids of the container's processes, as the caller sees them."""
@@ -196,6 +204,17 @@ class Runtime:
         request.preserve_fds = preserve_fds
         request.pidfd_socket = pidfd_socket
         return run(self._settings, request, detach=detach, keep=keep, subreaper=not no_subreaper)
+
+    def restore(
+        self, request: "RestoreRequest", *, detach: bool = False, no_subreaper: bool = False
+    ) -> int:
+        """Restore a container from the files of a checkpoint, wait for its end, and delete it.
+
+        Returns its exit status; with `detach` 0, as soon as it runs.
+        """
+        from ocirun.runtime.restore import restore
+
+        return restore(self._settings, request, detach=detach, subreaper=not no_subreaper)
 
     def get(self, id: str) -> Container:
         """A container by its id. Its existence is found out by the first method called."""

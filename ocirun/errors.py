@@ -84,6 +84,14 @@ class StepFailed(OcirunError):
     """A step of the plan failed: the kernel said no."""
 
 
+class CriuFailed(OcirunError):
+    """CRIU could not do it. `lines` are the last ones of its log, whose place is `path`."""
+
+    def __init__(self, message: str, lines: "tuple[str, ...]" = (), **facts: "str | int") -> None:
+        super().__init__(message, **facts)  # type: ignore[arg-type]
+        self.lines = lines
+
+
 class HookFailed(OcirunError):
     """A hook of the bundle failed or ran out of time. `output` is the last that it wrote."""
 

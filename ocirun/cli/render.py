@@ -11,7 +11,7 @@ from typing import Any
 
 from ocirun.cli import log
 from ocirun.cli.output import styled
-from ocirun.errors import HookFailed, InvalidConfig, InvalidJSON, OcirunError
+from ocirun.errors import CriuFailed, HookFailed, InvalidConfig, InvalidJSON, OcirunError
 
 MAX_FINDINGS = 20
 _MAX_QUOTED = 100
@@ -86,6 +86,8 @@ def _rows(error: OcirunError) -> list[tuple[str, str]]:
         rows.append(("syscall", clean(error.syscall) + _failed_with(error.errno)))
     if isinstance(error, HookFailed):
         rows += _said(error.output)
+    if isinstance(error, CriuFailed):
+        rows += [("" if number else "log", _BAR + clean(x)) for number, x in enumerate(error.lines)]
     if error.kernel:
         rows.append(("kernel", clean(error.kernel.strip())))
     if error.hint:

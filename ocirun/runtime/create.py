@@ -109,13 +109,13 @@ def _create(settings: Settings, request: Request) -> Created:
             spec = accept(loads(data, f"{bundle}/{CONFIG}"), data, bundle)
     if not spec.get("process"):
         raise InvalidConfig("config.json has no process", pointer="", bundle=bundle)
-    console = _console_socket(spec, request)
+    console = console_socket(spec, request)
     folder = settings.store.create(request.id)
     try:
         # For `exec`: what changes in the bundle from now on is of no account.
         folder.write_file(CONFIG, data or dumps(spec).encode())
         plan = _plan(settings, request, spec, bundle, data)
-        fields = _fields(request, spec, plan)
+        fields = record_fields(request, spec, plan)
         link = _link(request, plan, folder)
         link.preserved = preserved
         if listening:
@@ -160,7 +160,7 @@ def check_preserved(count: int) -> None:
             ) from None
 
 
-def _console_socket(spec: "dict[str, Any]", request: Request) -> "_socket.socket | None":
+def console_socket(spec: "dict[str, Any]", request: Request) -> "_socket.socket | None":
     """Connect to the console socket, or refuse a request that does not fit the terminal."""
     terminal = spec["process"].get("terminal", False)
     if request.console_socket and not terminal:
@@ -251,7 +251,8 @@ def size_terminal(plan: Plan) -> None:
         ]
 
 
-def _fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, Any]":
+def record_fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict[str, Any]":
+    """The record of a container that is about to be born."""
     hooks = spec.get("hooks") or {}
     kinds = {space["type"]: space for space in spec["linux"]["namespaces"]}
     fields = {
@@ -390,20 +391,21 @@ def hand_over(
 ) -> None:
     """Give the caller what it asked for: the terminal, a pidfd, the pid file."""
     if console is not None and birth.console >= 0:
-        _send_descriptor(console, birth.console, b"/dev/ptmx")
+        send_descriptor(console, birth.console, b"/dev/ptmx")
         posix.close(birth.console)
         birth.console = -1
     if request.pidfd_socket:
         sock = connect(request.pidfd_socket, "pidfd socket")
         pidfd = posix.pidfd_open(birth.pid)
-        _send_descriptor(sock, pidfd, b"pidfd")
+        send_descriptor(sock, pidfd, b"pidfd")
         posix.close(pidfd)
         sock.close()
     if request.pid_file:
         write_pid_file(request.pid_file, birth.pid)
 
 
-def _send_descriptor(sock: "_socket.socket", fd: int, name: bytes) -> None:
+def send_descriptor(sock: "_socket.socket", fd: int, name: bytes) -> None:
+    """Send a descriptor over a socket, with a word of bytes."""
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
     sock.sendmsg([name], [rights])
 

@@ -34,7 +34,7 @@ class Qemu(Lab):
         self.hierarchy = hierarchy
         self.provides = ("systemd", "disk", "swap", "weights")
         if hierarchy == "v2":
-            self.provides += ("v2", "cpuset", "hugetlb")
+            self.provides += ("v2", "cpuset", "hugetlb", "criu")
 
     def prepare(self) -> None:
         need("qemu-system-x86_64", "mke2fs", "debugfs")

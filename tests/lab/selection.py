@@ -21,6 +21,9 @@ UML = (*ALL, "tests/e2e/test_library.py")
 QEMU = (
     *ALL,
     "tests/e2e/test_systemd_real.py",
+    "tests/e2e/test_cgroups.py",
+    "tests/e2e/test_library.py",
+    "tests/e2e/test_checkpoint.py",
 )
 ALL_LABS = (UML, QEMU)
 

@@ -16,6 +16,7 @@ NEEDS = {
     "systemd": "systemd as init",
     "disk": "a disk that may be spoilt",
     "swap": "a swap device",
+    "criu": "a CRIU that knows this kernel",
     "weights": "weights of block devices",
 }
 

@@ -19,8 +19,10 @@ are printed with `ocirun.cli.output.emit`, never with print.
 import typer
 
 from ocirun.cli.commands import (
+    checkpoint,
     create,
     delete,
+    doctor,
     explain,
     features,
     image,
@@ -28,6 +30,7 @@ from ocirun.cli.commands import (
     launch,
     pause,
     ps,
+    restore,
     run,
     spec,
     start,
@@ -47,9 +50,12 @@ MODULES = (
     exec_,
     ps,
     pause,
+    checkpoint,
+    restore,
     list_,
     spec,
     features,
+    doctor,
     validate,
     explain,
     launch,
