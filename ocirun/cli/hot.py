@@ -106,9 +106,14 @@ def state(options: Options, *, id: str) -> int:
     return 0
 
 
-def kill(options: Options, *, id: str, signal: str, all_: bool) -> int:
-    """Send a signal, by name or number, to a container."""
-    open_existing(options).get(id).kill(signal, all=all_)
+def kill(options: Options, *, id: str, signal: str, all_: bool, regex: bool) -> int:
+    """Send a signal, by name or number, to a container, or to all whose ids match."""
+    runtime = open_existing(options)
+    if regex:
+        from ocirun.cli.matching import each
+
+        return each(runtime, id, lambda one: runtime.get(one).kill(signal, all=all_))
+    runtime.get(id).kill(signal, all=all_)
     return 0
 
 
@@ -179,9 +184,14 @@ def ps(options: Options, *, id: str, format: str, arguments: "list[str] | None")
     return 0
 
 
-def delete(options: Options, *, id: str, force: bool) -> int:
-    """Delete a container."""
-    open_existing(options).delete(id, force=force)
+def delete(options: Options, *, id: str, force: bool, regex: bool) -> int:
+    """Delete a container, or all whose ids match."""
+    runtime = open_existing(options)
+    if regex:
+        from ocirun.cli.matching import each
+
+        return each(runtime, id, lambda one: runtime.delete(one, force=force))
+    runtime.delete(id, force=force)
     return 0
 
 

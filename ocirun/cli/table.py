@@ -62,14 +62,24 @@ COMMANDS: "dict[str, Interface]" = {
     "start": ({}, (("id", "required"),), {}),
     "state": ({}, (("id", "required"),), {}),
     "kill": (
-        {"all": ("all_", "flag"), "a": ("all_", "flag")},
+        {
+            "all": ("all_", "flag"),
+            "a": ("all_", "flag"),
+            "regex": ("regex", "flag"),
+            "r": ("regex", "flag"),
+        },
         (("id", "required"), ("signal", "optional")),
-        {"signal": "TERM", "all_": False},
+        {"signal": "TERM", "all_": False, "regex": False},
     ),
     "delete": (
-        {"force": ("force", "flag"), "f": ("force", "flag")},
+        {
+            "force": ("force", "flag"),
+            "f": ("force", "flag"),
+            "regex": ("regex", "flag"),
+            "r": ("regex", "flag"),
+        },
         (("id", "required"),),
-        {"force": False},
+        {"force": False, "regex": False},
     ),
     "run": (
         {

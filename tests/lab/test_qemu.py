@@ -7,7 +7,7 @@ import pytest
 from .qemu import Qemu
 from .selection import QEMU, Inner, check, files
 
-SECONDS = 420
+SECONDS = 780
 pytestmark = pytest.mark.timeout(SECONDS + 300)  # building the image comes first
 
 

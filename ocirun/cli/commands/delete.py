@@ -15,9 +15,12 @@ def delete(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Kill it first; a missing one is no error.")
     ] = False,
+    regex: Annotated[
+        bool, typer.Option("--regex", "-r", help="ID is a pattern: do it to all that match.")
+    ] = False,
 ) -> int:
     """Delete a stopped container and everything that belongs to it."""
-    return hot.delete(ctx.obj, id=id, force=force)
+    return hot.delete(ctx.obj, id=id, force=force, regex=regex)
 
 
 def register(app: typer.Typer) -> None:

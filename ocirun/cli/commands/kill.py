@@ -19,9 +19,12 @@ def kill(
     all_: Annotated[
         bool, typer.Option("--all", "-a", help="Send it to all processes of the container.")
     ] = False,
+    regex: Annotated[
+        bool, typer.Option("--regex", "-r", help="ID is a pattern: do it to all that match.")
+    ] = False,
 ) -> int:
     """Send a signal to the container's process."""
-    return hot.kill(ctx.obj, id=id, signal=signal, all_=all_)
+    return hot.kill(ctx.obj, id=id, signal=signal, all_=all_, regex=regex)
 
 
 def register(app: typer.Typer) -> None:
