@@ -69,7 +69,7 @@ def scenario_of(item: pytest.Item) -> tuple[str, str]:
     words.pop("runtime", None)
     name = getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
     engine = words.pop("engine_name", item.path.stem.removeprefix("test_"))
-    more = ", ".join(map(str, words.values()))
+    more = ", ".join(str(getattr(word, "__name__", word)) for word in words.values())
     return str(engine), f"{name} ({more})" if more else name
 
 
@@ -204,5 +204,12 @@ def containerd(
 @pytest.fixture
 def buildah(made: Callable[[str, str], engines.Engine], runtime: str) -> Iterator[engines.Engine]:
     engine = made("buildah", runtime)
+    yield engine
+    engine.clear()
+
+
+@pytest.fixture
+def rootless(made: Callable[[str, str], engines.Engine], runtime: str) -> Iterator[engines.Engine]:
+    engine = made("rootless", runtime)
     yield engine
     engine.clear()

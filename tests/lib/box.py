@@ -61,6 +61,7 @@ class Box:
         self.log = (self.folder / "log").open("wb")
         self.unshare = subprocess.Popen(
             [
+                *("setpriv", "--pdeathsig", "KILL"),
                 *("unshare", *(f"--{name}" for name in NAMESPACES), "--fork", "--kill-child"),
                 *(sys.executable, "-I", "-S", str(INIT), str(self.folder), self.name),
             ],

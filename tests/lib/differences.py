@@ -105,6 +105,9 @@ DIFFERENCES: Table = {
         "spec_table::test_refusal[device-rule-access]": ACCEPTS,
     },
     "crun": {
+        "contracts::test_log_after_any_failure[ps]": "says nothing of a container that is unknown",
+        "contracts::test_log_after_any_failure[create]": "has no log before it has the bundle",
+        "contracts::test_log_after_any_failure[run]": "has no log before it has the bundle",
         "exec::test_process_of_the_container": "runs as root without --user",
         "exec::test_options[cap]": "1.8 replaces the capabilities",
         "exec::test_options[g]": "1.8 has no such option",

@@ -18,6 +18,7 @@ from .archives import docker_save
 from .box import Box, Done
 from .rootfs import RootfsSource
 from .runtime import CHECKOUT, LAUNCHER, wait_for
+from .user import GID, UID, Installation, User, folders, give
 
 GUIDE = CHECKOUT / "docs/engines.md"
 INSTALLED = "/usr/local/bin/ocirun"
@@ -173,6 +174,44 @@ class Podman(Engine):
     def load(self, tar: Path) -> None:
         """Makes the image."""
         self("import", "--change", "ENV PATH=/bin", tar_inside(self.box, tar), IMAGE).ok()
+
+
+class RootlessPodman(Podman):
+    """Podman of an ordinary user, who has a range of subordinate ids in this box."""
+
+    name = "podman"
+
+    def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
+        self.folder = box.folder / f"user-{runtime}"
+        self.folder.mkdir(mode=0o711)
+        self.user = User(self.folder)
+        place = Installation(box.folder / "installed", self.user)
+        if not place.python:
+            raise EngineDown("no interpreter of the tests' version that a user can execute")
+        super().__init__(box, runtime, {**paths, "ocirun": str(place.launcher)})
+        policy(box, self.user.home)
+        self.give_ids()
+
+    def give_ids(self) -> None:
+        """An account and subordinate ids for the user, in this box only."""
+        lines = {
+            "passwd": f"someone:x:{UID}:{GID}::{self.user.home}:/bin/sh",
+            "group": f"someone:x:{GID}:",
+            "subuid": f"someone:{UID + 100000}:65536",
+            "subgid": f"someone:{GID + 100000}:65536",
+        }
+        for name, line in lines.items():
+            real = Path("/etc", name)
+            copy = self.folder / name
+            copy.write_text((real.read_text() if real.exists() else "") + line + "\n")
+            if not real.exists():
+                raise EngineDown(f"no {real}: is uidmap installed?")
+            self.box.call("mount", "--bind", copy, real).ok()
+
+    def argv(self, *args: str | Path) -> list[str]:
+        options = ("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file")
+        environment = (f"{name}={value}" for name, value in self.env.items())
+        return [*self.user.prefix(), *environment, "podman", *options, *map(str, args)]
 
 
 class Docker(Engine):
@@ -331,12 +370,14 @@ class Buildah(Engine):
         return self("run", *flags, name, "--", *words[place + 1 :], **options)
 
 
-def policy(box: Box) -> None:
+def policy(box: Box, home: Path | None = None) -> None:
     """Lets Podman and Buildah take any image."""
     (box.folder / "registries.conf").write_text("")
-    file = box.folder / "home/.config/containers/policy.json"
+    file = (home or box.folder / "home") / ".config/containers/policy.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    if home:
+        give(folders(home))
 
 
 def tar_inside(box: Box, tar: Path) -> Path:
@@ -344,4 +385,10 @@ def tar_inside(box: Box, tar: Path) -> Path:
     return box.inside / tar.relative_to(box.folder)
 
 
-ENGINES = {"podman": Podman, "docker": Docker, "containerd": Containerd, "buildah": Buildah}
+ENGINES: dict[str, type[Engine]] = {
+    "podman": Podman,
+    "rootless": RootlessPodman,
+    "docker": Docker,
+    "containerd": Containerd,
+    "buildah": Buildah,
+}
