@@ -68,8 +68,10 @@ def scenario_of(item: pytest.Item) -> tuple[str, str]:
     words = parameters(item)
     words.pop("runtime", None)
     name = getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
-    engine = words.pop("engine_name", item.path.stem.removeprefix("test_"))
-    more = ", ".join(str(getattr(word, "__name__", word)) for word in words.values())
+    engine = words.pop("engine_name", item.path.stem.rpartition("_")[2])
+    if "scenario" in words:  # of another module
+        return str(engine), words["scenario"].__name__.removeprefix("test_").replace("_", " ")
+    more = ", ".join(map(str, words.values()))
     return str(engine), f"{name} ({more})" if more else name
 
 

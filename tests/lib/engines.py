@@ -182,7 +182,7 @@ class RootlessPodman(Podman):
     name = "podman"
 
     def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
-        self.folder = box.folder / f"user-{runtime}"
+        self.folder = box.folder / f"u{next(numbers)}"  # a runroot has at most 50 characters
         self.folder.mkdir(mode=0o711)
         self.user = User(self.folder)
         place = Installation(box.folder / "installed", self.user)
