@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from ocirun.library.aio import AsyncContainer, AsyncRuntime
     from ocirun.library.check import validate
     from ocirun.library.completed import CompletedContainer, Usage
-    from ocirun.library.runtime import Container, ContainerInfo, Runtime, run
+    from ocirun.library.container import Container
+    from ocirun.library.exec import CompletedExec
+    from ocirun.library.runtime import ContainerInfo, Runtime, run
     from ocirun.library.spec import Spec
     from ocirun.library.streams import DEVNULL, PIPE, STDOUT
 
@@ -20,7 +22,8 @@ _HOMES = {
     "AsyncContainer": "library.aio",
     "AsyncRuntime": "library.aio",
     "CompletedContainer": "library.completed",
-    "Container": "library.runtime",
+    "CompletedExec": "library.exec",
+    "Container": "library.container",
     "ContainerFailed": "errors",
     "ContainerInfo": "library.runtime",
     "ContainerTimeout": "errors",
@@ -42,6 +45,7 @@ __all__ = [
     "AsyncContainer",
     "AsyncRuntime",
     "CompletedContainer",
+    "CompletedExec",
     "Container",
     "ContainerFailed",
     "ContainerInfo",

@@ -14,12 +14,13 @@ from ocirun.runtime.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from ocirun.runtime.checkpoint import CheckpointRequest
     from ocirun.runtime.exec import ExecRequest
     from ocirun.runtime.restore import RestoreRequest
+    from ocirun.runtime.update import Source
 
 
 class ContainerInfo:
@@ -101,6 +102,24 @@ class Container:
         from ocirun.runtime.ps import processes
 
         return processes(self._settings, self.id)
+
+    def update(self, source: "Source") -> None:
+        """Give the container other limits; what is not named stays as it is."""
+        from ocirun.runtime.update import update
+
+        update(self._settings, self.id, source)
+
+    def stats(self) -> "dict[str, Any]":
+        """What the container uses now, in the form of runc's events."""
+        from ocirun.runtime.events import stats
+
+        return stats(self._settings, self.id)
+
+    def events(self, interval: float | None = None) -> "Iterator[dict[str, Any]]":
+        """Out of memory, and every `interval` seconds what it uses, until the container ends."""
+        from ocirun.runtime.events import events
+
+        return events(self._settings, self.id, interval)
 
     def delete(self, force: bool = False) -> None:
         """Delete the container; with `force` in any state (runtime.md, "delete")."""

@@ -25,6 +25,8 @@ class OcirunError(Exception):
     """
 
     exit_code = 1
+    document = ""
+    """What the pointer leads into if it is not a bundle's config.json; with a place in it."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 Belongs in this folder: where the hierarchies are, what a spec asks of them (pure,
 as steps), carrying the steps out, and what is done to a cgroup afterwards. Does
 not belong here: mounting cgroup file systems inside a container (`plan` and
-`executor`), the store, and statistics.
+`executor`), and the store.
 
     mounts      layout(), mount_facts(): the hierarchies of this machine
     compile     compile_cgroup(): spec -> CgroupPlan, pure
@@ -15,6 +15,8 @@ not belong here: mounting cgroup file systems inside a container (`plan` and
     devices     linux.resources.devices -> rules, and their form in v1, pure
     devicebpf   rules -> the eBPF program that v2 needs, pure
     update      compile_update(): new resources -> steps on cgroups that exist, pure
+    change      those done, or taken back
+    stats       read_stats(): what a container uses
     owner       whose the cgroup becomes, pure (loaded if a container can write to it)
     perform     apply(), open_doors(), attach(): the steps done
     tree        processes(), kill(), remove(), freeze(), thaw(), oom_killed()

@@ -104,7 +104,7 @@ def compile_cgroup(
         )
     scope = None
     if manager is None:
-        steps = _enable(where, paths, needed, pointer) if "" in paths else []
+        steps = enable(where, paths, needed, pointer) if "" in paths else []
         steps += [Step("cgroup-mkdir", pointer, one) for one in dict.fromkeys(paths.values())]
     else:
         scope = systemd.compile_scope(spec, place, manager, container_id, settings)
@@ -159,10 +159,10 @@ def _base(where: Layout, key: str) -> str:
     return own.rpartition("/")[0] if where.mode == "v2" else own
 
 
-def _enable(
+def enable(
     where: Layout, paths: dict[str, str], needed: tuple[str, ...], pointer: str
 ) -> list[Step]:
-    """Hand controllers down from the v2 root to the container's cgroup.
+    """Steps that hand controllers down from the v2 root to the container's cgroup.
 
     Besides the needed ones, all that there are, for statistics; but on a hybrid
     layout the v2 hierarchy is left as it is unless something is needed of it.

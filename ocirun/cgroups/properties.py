@@ -68,6 +68,15 @@ def _cpu_time(quota: int, period: int, pointer: str) -> "list[Property]":
     return found
 
 
+def without_limit(one: "Property") -> "Property":
+    """The same property with the value that it has when nobody has set it."""
+    name, signature, _, version, pointer = one
+    empty: object = b"" if signature == "ay" else INFINITY
+    if name in ("MemoryLow", "MemoryMin"):
+        empty = 0
+    return (name, signature, empty, version, pointer)
+
+
 def _limit(text: str) -> int | None:
     """A number; None for what is none, which the kernel will refuse."""
     if text in ("max", "-1"):

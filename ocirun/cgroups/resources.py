@@ -39,7 +39,7 @@ def compile_resources(
     `paths` holds the container's directory in each hierarchy of `where`; `version` is
     the spec's ociVersion. Raises InvalidConfig, Unsupported.
     """
-    if resources.get("pids") == {"limit": 0} and _is_before_1_3(version):
+    if resources.get("pids") == {"limit": 0} and is_before_1_3(version):
         # 0 meant "no limit" until runtime-spec 1.3 made it a number like others.
         resources = {**resources, "pids": {"limit": -1}}
     steps: list[Step] = []
@@ -67,7 +67,8 @@ def compile_resources(
     return steps, tuple(dict.fromkeys(needed))
 
 
-def _is_before_1_3(version: str) -> bool:
+def is_before_1_3(version: str) -> bool:
+    """By this version of the specification, a pids limit of 0 is no limit."""
     major, minor = version.split(".")[:2]
     return (int(major), int(minor)) < (1, 3)
 

@@ -16,10 +16,11 @@ from ocirun.errors import StepFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from ocirun.cgroups.compile import CgroupPlan
+    from ocirun.cgroups.properties import Property
     from ocirun.plan.step import Step
 
 SECONDS = 30.0
@@ -79,6 +80,31 @@ def _start(bus: Bus, unit: str, properties: "Any", pid: int) -> None:
         _reset(bus, unit)
         job = _call(bus, "StartTransientUnit", *arguments)[0]
     _finish(bus, unit, job)
+
+
+def set_properties(unit: str, address: str, properties: "list[Property]") -> None:
+    """Set properties of a scope, all or none, until its end.
+
+    Args:
+        unit, address: of the scope and of the bus.
+        properties: what a systemd that is too old for it is not told.
+
+    Raises StepFailed.
+    """
+    try:
+        with Bus(address, SECONDS) as bus:
+            version = _version(bus)
+            asked = [(one[0], _variant(one[1], one[2])) for one in properties if one[3] <= version]
+            _call(bus, "SetUnitProperties", "sba(sv)", unit, True, asked)
+    except BusError as error:
+        raise StepFailed(
+            f"systemd does not change {unit}: {_text(error)}",
+            step=f"tell systemd the limits of {unit}",
+            pointer=_asked_by(properties, error),
+            syscall=f'SetUnitProperties("{unit}", true, ...)' if error.name else "",
+            errno=error.errno,
+            hint=_HINTS.get(error.name.rpartition(".")[2], ""),
+        ) from None
 
 
 def _variant(signature: str, value: "Any") -> "tuple[str, Any]":
@@ -182,18 +208,19 @@ def _words(step: "Step") -> str:
     return describe(step)
 
 
+def _asked_by(properties: "Iterable[Property]", error: BusError) -> str:
+    """The pointer of the property that an error speaks of; "" if it speaks of none."""
+    said = error.words.replace(",", " ").split()
+    return next((one[4] for one in properties if one[4] and one[0] in said), "")
+
+
 def _failure(step: "Step", error: BusError) -> StepFailed:
     unit, properties = str(step.args[0]), step.args[3]
     assert isinstance(properties, tuple)
-    pointer = step.pointer
-    said = error.words.replace(",", " ").split()
-    for name, _, _, _, asked_by in properties:
-        if asked_by and name in said:
-            pointer = asked_by
     return StepFailed(
         f"systemd does not make {unit}: {_text(error)}",
         step=_words(step),
-        pointer=pointer,
+        pointer=_asked_by(properties, error) or step.pointer,
         syscall=f'StartTransientUnit("{unit}", "replace", ...)' if error.name else "",
         errno=error.errno,
         hint=_HINTS.get(error.name.rpartition(".")[2], ""),

@@ -5,6 +5,8 @@ Both ways of reading the command line end here: `ocirun.cli.quick` and, through
 command's own values, and returns the exit status. Errors pass through.
 """
 
+import posix
+
 from ocirun.cli import log
 from ocirun.cli.options import Options
 from ocirun.cli.output import emit
@@ -184,6 +186,49 @@ def ps(options: Options, *, id: str, format: str, arguments: "list[str] | None")
     return 0
 
 
+def update(
+    options: Options,
+    *,
+    id: str,
+    resources: str,
+    l3_cache_schema: str,
+    mem_bw_schema: str,
+    kernel_memory: str,
+    kernel_memory_tcp: str,
+    **limits: str,
+) -> int:
+    """Change the limits of a container."""
+    from ocirun.cli.limits import source_of
+    from ocirun.runtime.update import read_source
+
+    if kernel_memory or kernel_memory_tcp:
+        log.debug("limits of kernel memory are ignored, as the kernel has none any more")
+    source = read_source(resources) if resources else source_of(limits)
+    source.l3_cache, source.memory_bandwidth = l3_cache_schema, mem_bw_schema
+    open_existing(options).get(id).update(source)
+    return 0
+
+
+def events(options: Options, *, id: str, interval: str, stats: bool) -> int:
+    """Print what a container uses: once, or again and again until it ends."""
+    from ocirun.runtime.events import check_interval, parse_duration
+    from ocirun.spec.fastjson import dumps
+
+    seconds = parse_duration(interval)
+    check_interval(seconds)
+    container = open_existing(options).get(id)
+    if stats:
+        emit(dumps({"type": "stats", "id": id, "data": container.stats()}) + "\n")
+    elif posix.isatty(1):
+        from ocirun.cli.live import show
+
+        show(container, seconds)
+    else:
+        for event in container.events(seconds):
+            emit(dumps(event) + "\n")
+    return 0
+
+
 def delete(options: Options, *, id: str, force: bool, regex: bool) -> int:
     """Delete a container, or all whose ids match."""
     runtime = open_existing(options)
@@ -254,6 +299,8 @@ COMMANDS: "dict[str, Callable[..., int]]" = {
     "pause": pause,
     "resume": resume,
     "ps": ps,
+    "update": update,
+    "events": events,
     "list": list_containers,
     "features": features,
 }

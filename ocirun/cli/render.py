@@ -109,18 +109,19 @@ def _failed_with(number: int) -> str:
 
 def _findings(error: InvalidConfig) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
+    document = error.document or "config.json"
     for finding in error.findings[:MAX_FINDINGS]:
-        rows.append(("error" if not rows else "", clean(finding_line(finding))))
+        rows.append(("error" if not rows else "", clean(finding_line(finding, document))))
     more = len(error.findings) - MAX_FINDINGS
     if more > 0:
         rows.append(("", f"and {more} more: see `ocirun validate`"))
     return rows
 
 
-def finding_line(finding: object) -> str:
+def finding_line(finding: object, document: str = "config.json") -> str:
     """Return a finding of the validator in one line, beginning with its place."""
     line, column = getattr(finding, "line", 0), getattr(finding, "column", 0)
-    place = f"config.json:{line}:{column}" if line else "config.json"
+    place = f"{document}:{line}:{column}" if line else document
     pointer = getattr(finding, "pointer", "")
     text = f"{place} {pointer or '/'}: {getattr(finding, 'message', finding)}"
     expected, hint = getattr(finding, "expected", ""), getattr(finding, "hint", "")
@@ -130,6 +131,8 @@ def finding_line(finding: object) -> str:
 
 def _asked_by(error: OcirunError) -> list[tuple[str, str]]:
     """Return the rows that name, and quote, the line of config.json that asked for it."""
+    if error.document:
+        return [("asked by", clean(f"{error.document} {error.pointer}".rstrip()))]
     path = os.path.join(error.bundle, "config.json") if error.bundle else ""
     text = _text_of(path)
     if not text:  # it has gone since: the pointer alone must do

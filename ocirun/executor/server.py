@@ -125,7 +125,8 @@ class Server:
             return True
         line = _socket.socket(fileno=fds[names.index("line")])
         self.wanted = spaces or self.wanted
-        self._note_systems(facts[3])
+        if spaces:
+            self._note_systems(facts[3])
         try:
             if self._fits(spaces):
                 self._hand_over(line, message, fds)

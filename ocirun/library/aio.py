@@ -7,13 +7,17 @@ no thread however many containers there are.
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ocirun.library.completed import CompletedContainer, Usage
+from ocirun.library.container import Container, late
+from ocirun.library.exec import Command, CompletedExec, ExecTurn, request_of
 from ocirun.library.executor import RemoteProcess
-from ocirun.library.runtime import Bundle, Container, ContainerInfo, Runtime, Turn, late
+from ocirun.library.runtime import Bundle, ContainerInfo, Runtime, Turn
 from ocirun.library.streams import Conversation, Stream
+from ocirun.runtime.events import Clock, Events, check_interval
 from ocirun.runtime.run import exit_status
 
 if TYPE_CHECKING:
@@ -57,6 +61,84 @@ class AsyncContainer:
     def usage(self) -> Usage | None:
         """What it has used, once it has ended."""
         return self.container.usage
+
+    async def exec(
+        self,
+        command: Command,
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        input: bytes | str | None = None,
+        capture_output: bool = False,
+        text: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+        **options: Any,
+    ) -> CompletedExec:
+        """Run one more process in the container to its end: `Container.exec`.
+
+        If the task is cancelled, the process is killed.
+        """
+        box = self.container
+        request = request_of(self.id, command, **options)
+        turn = ExecTurn(
+            box._settings, box._executor, request,
+            stdin, stdout, stderr, input, capture_output, text,
+        )  # fmt: skip
+        try:
+            await _whole(turn.begin)
+            if not await _hold(turn.talk, timeout):
+                await _whole(turn.abort)
+                raise turn.timed_out(timeout)
+            done = await _whole(turn.finish)
+        finally:
+            await _whole(turn.close)
+        if check:
+            done.check()
+        return done
+
+    async def pause(self) -> None:
+        """Stop every process of the container, until `resume`."""
+        await asyncio.to_thread(self.container.pause)
+
+    async def resume(self) -> None:
+        """Let a paused container go on."""
+        await asyncio.to_thread(self.container.resume)
+
+    async def processes(self) -> list[int]:
+        """The pids of the container's processes: `Container.processes`."""
+        return await asyncio.to_thread(self.container.processes)
+
+    async def update(self, resources: Mapping[str, Any]) -> None:
+        """Change limits: `Container.update`."""
+        await asyncio.to_thread(self.container.update, resources)
+
+    async def stats(self) -> dict[str, Any]:
+        """What the container uses now: `Container.stats`."""
+        return await asyncio.to_thread(self.container.stats)
+
+    async def events(self, interval: float | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Events as they happen, until the container has ended: `Container.events`.
+
+        Raises NotFound, WrongStatus, UsageError, when the first one is waited for.
+        """
+        check_interval(interval)
+        source = Events(self.container._settings, self.id)
+        try:
+            clock = Clock(interval)
+            while not source.ended:
+                try:
+                    async with asyncio.timeout(clock.left()):
+                        await _until_readable(source.fd)
+                except TimeoutError:
+                    pass
+                for event in source.take(0):
+                    yield event
+                if not source.ended and clock.is_due():
+                    yield source.stats()
+        finally:
+            source.close()
 
     async def delete(self, force: bool = False) -> None:
         """Delete the container; with `force` in any state (runtime.md, "delete")."""

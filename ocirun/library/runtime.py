@@ -3,21 +3,19 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ocirun.api import ContainerInfo
 from ocirun.errors import ContainerTimeout, UsageError
-from ocirun.library.completed import CompletedContainer, Usage, usage_of
+from ocirun.library.completed import CompletedContainer, usage_of
+from ocirun.library.container import Container, late
 from ocirun.library.executor import End, Executor, RemoteProcess
-from ocirun.library.streams import PIPE, Conversation, Stream, Streams
+from ocirun.library.streams import Conversation, Stream, Streams, streams_of
 from ocirun.runtime.cache import Cache
 from ocirun.runtime.create import Created, Request, create
-from ocirun.runtime.delete import delete
-from ocirun.runtime.kill import kill
 from ocirun.runtime.run import clear_away, exit_status, poststart
 from ocirun.runtime.settings import Settings
-from ocirun.runtime.start import start
-from ocirun.runtime.state import state, states
+from ocirun.runtime.state import states
 from ocirun.state.store import check_id
 
 if TYPE_CHECKING:
@@ -27,105 +25,6 @@ if TYPE_CHECKING:
     from ocirun.library.spec import Spec
 
 Bundle: TypeAlias = "str | os.PathLike[str] | Spec | Mapping[str, Any]"
-
-
-class Container:
-    """One container.
-
-    Attributes:
-        id: its id.
-        stdin, stdout, stderr: our ends of its pipes, where PIPE was asked for; else None.
-        process: its init, if this Runtime has made it.
-    """
-
-    def __init__(self, settings: Settings, container_id: str) -> None:
-        self._settings = settings
-        self.id = container_id
-        self.stdin: IO[Any] | None = None
-        self.stdout: IO[Any] | None = None
-        self.stderr: IO[Any] | None = None
-        self.process: RemoteProcess | None = None
-
-    def __repr__(self) -> str:
-        return f"Container({self.id!r})"
-
-    def start(self) -> None:
-        """Execute the container's command (runtime.md, "start").
-
-        Raises NotFound, WrongStatus, CommandNotFound, HookFailed.
-        """
-        start(self._settings, self.id)
-
-    def state(self) -> dict[str, Any]:
-        """The state of the container (runtime.md, "Query State"). Raises NotFound."""
-        return state(self._settings, self.id)
-
-    @property
-    def pid(self) -> int:
-        """The process id of init in the caller's pid namespace; 0 once it has ended."""
-        pid: int = self.state()["pid"]
-        return pid
-
-    def kill(self, signal: str | int = "TERM", all: bool = False) -> None:
-        """Send a signal to init, or with `all` to every process (runtime.md, "kill").
-
-        Raises NotFound, WrongStatus, UsageError.
-        """
-        kill(self._settings, self.id, signal, all)
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until the container has ended, and return its exit status (128 + n for signal n).
-
-        Only who has made a container can learn its exit status: for another's
-        (`Runtime.get`) it is None. Raises ContainerTimeout after `timeout` seconds.
-        """
-        if self.process is not None:
-            end = self.process.wait(timeout)
-            if end is None:
-                raise late(self.id, timeout)
-            return None if end.status is None else exit_status(end.status)
-        _wait_for_other(self, timeout)
-        return None
-
-    @property
-    def usage(self) -> Usage | None:
-        """What it has used, once it has ended; None before, and of another's container."""
-        end = self.process.ended() if self.process is not None else None
-        return usage_of(end) if end is not None else None
-
-    def delete(self, force: bool = False) -> None:
-        """Delete the container; with `force` in any state (runtime.md, "delete").
-
-        Raises NotFound, WrongStatus.
-        """
-        delete(self._settings, self.id, force)
-        if self.process is not None and self.process.ended() is not None:
-            self.process.close()
-
-
-def late(container_id: str, timeout: float | None) -> ContainerTimeout:
-    """The exception for a container that has not ended in time."""
-    words = f"container {container_id} has not ended within {timeout} seconds"
-    return ContainerTimeout(words, timeout=timeout or 0.0)
-
-
-def _wait_for_other(container: Container, timeout: float | None) -> None:
-    """Wait for an init process that this Runtime has not made."""
-    from ocirun.library.executor import readable
-
-    pid = container.pid
-    if not pid:
-        return
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        # The pid may be another's by now: what has ended needs no waiting.
-        if container.pid == pid and not readable(pidfd, timeout):
-            raise late(container.id, timeout)
-    finally:
-        os.close(pidfd)
 
 
 class Runtime:
@@ -218,7 +117,7 @@ class Runtime:
         try:
             created = self._bear(request, streams)
             created.folder.close()
-            container = Container(self._settings, id)
+            container = Container(self._settings, id, self._executor)
             container.process = _remote(created)
             container.stdin = streams.file(0, text)
             container.stdout = streams.file(1, text)
@@ -275,7 +174,7 @@ class Runtime:
 
     def get(self, id: str) -> Container:
         """A container by its id. Its existence is found out by the first method called."""
-        return Container(self._settings, check_id(id))
+        return Container(self._settings, check_id(id), self._executor)
 
     def list(self) -> list[ContainerInfo]:
         """All containers, sorted by id; an unreadable record has the status "unknown"."""
@@ -333,20 +232,12 @@ class Turn:
         capture_output: bool,
         text: bool,
     ) -> None:
-        if given is not None:
-            if stdin is not None:
-                raise ValueError("stdin and input exclude each other")
-            stdin = PIPE
-        if capture_output:
-            if stdout is not None or stderr is not None:
-                raise ValueError("capture_output excludes stdout and stderr")
-            stdout = stderr = PIPE
         self.runtime = runtime
         self.text = text
         self._given = given.encode() if isinstance(given, str) else given
         self.request = runtime._request(id or made_up(), bundle)
         self.request.wait = False
-        self.streams = Streams(stdin, stdout, stderr)
+        self.streams = streams_of(stdin, stdout, stderr, given, capture_output)
         self.created: Created | None = None
 
     def close(self) -> None:

@@ -88,6 +88,25 @@ class Streams:
         return open(fd, mode + "b", -1 if number else 0)
 
 
+def streams_of(
+    stdin: Stream,
+    stdout: Stream,
+    stderr: Stream,
+    given: bytes | str | None,
+    capture_output: bool,
+) -> Streams:
+    """The streams that `input` and `capture_output` ask for. Raises ValueError, as subprocess."""
+    if given is not None:
+        if stdin is not None:
+            raise ValueError("stdin and input exclude each other")
+        stdin = PIPE
+    if capture_output:
+        if stdout is not None or stderr is not None:
+            raise ValueError("capture_output excludes stdout and stderr")
+        stdout = stderr = PIPE
+    return Streams(stdin, stdout, stderr)
+
+
 def _is(wanted: Stream, value: int) -> bool:
     return isinstance(wanted, int) and wanted == value
 

@@ -31,7 +31,8 @@ def compile_resctrl(plan: Plan, spec: "dict[str, Any]", host: Host) -> None:
         )
     name = wanted.get("closID") or ""
     directory = root if name == "/" else f"{root}/{name or plan.id}"
-    cache = [_line(wanted, key) for key in ("l3CacheSchema", "memBwSchema") if wanted.get(key)]
+    both = ("l3CacheSchema", "memBwSchema")
+    cache = [schemata_lines(wanted, key) for key in both if wanted.get(key)]
     lines = [
         _checked(line, f"{_POINTER}/schemata/{index}")
         for index, line in enumerate(wanted.get("schemata") or ())
@@ -59,8 +60,8 @@ def compile_resctrl(plan: Plan, spec: "dict[str, Any]", host: Host) -> None:
             break
 
 
-def _line(wanted: "dict[str, Any]", key: str) -> bytes:
-    """One property, which was allowed to be several lines before version 1.3."""
+def schemata_lines(wanted: "dict[str, Any]", key: str) -> bytes:
+    """The lines of schemata in one property, several before version 1.3. Raises InvalidConfig."""
     pointer = f"{_POINTER}/{key}"
     return b"".join(_checked(line, pointer) for line in wanted[key].splitlines())
 

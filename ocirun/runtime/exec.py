@@ -9,7 +9,7 @@ from ocirun.runtime.create import check_preserved, connect, hand_over, size_term
 from ocirun.runtime.run import Forwarder, attend
 from ocirun.runtime.settings import Settings, oci_state, status_of
 from ocirun.spec.fastjson import dumps, loads
-from ocirun.spec.load import CONFIG, accept, read_file
+from ocirun.spec.load import CONFIG, accept, read_file, read_input
 from ocirun.state.store import Folder, Record
 
 TYPE_CHECKING = False
@@ -254,7 +254,7 @@ def _cgroup(record: Record, request: ExecRequest) -> "CgroupPlan":
 
 def _read_process(path: str) -> "dict[str, Any]":
     """The process in a file ("-": standard input), as JSON. Raises UsageError, InvalidJSON."""
-    data = read_file("/dev/stdin" if path == "-" else path)
+    data = read_input(path)
     process = loads(data, path)
     if not isinstance(process, dict):
         raise InvalidConfig("the process is not an object", pointer="/process", path=path)

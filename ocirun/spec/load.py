@@ -75,6 +75,23 @@ def read_file(path: str, bundle: str = "") -> bytes:
             close(fd)
 
 
+def read_input(path: str) -> bytes:
+    """The bytes of what the caller gives as "-" (standard input), a file, or a pipe.
+
+    Raises BundleError.
+    """
+    try:
+        fd = 0 if path == "-" else open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)
+        try:
+            return _read(fd, 0)
+        finally:
+            if fd:
+                close(fd)
+    except OSError as error:
+        name = "standard input" if path == "-" else path
+        raise BundleError(f"cannot read {name}", errno=error.errno or 0, path=path) from None
+
+
 def _read(fd: int, size: int) -> bytes:
     data = b""
     while len(data) <= MAX_SIZE:  # `loads` refuses what is longer

@@ -14,6 +14,7 @@ import pytest
 from lib.bundle import Bundle
 from lib.fake_systemd import FakeSystemd, fake_systemd
 from lib.leaks import hierarchies
+from lib.limits import limit
 from lib.runtime import Runtime
 
 SLICES = ("ocirun.slice", "ocirun-test.slice")
@@ -298,3 +299,55 @@ def test_explain(runtime: Runtime, systemd: FakeSystemd, scoped: Bundle) -> None
 def test_features(runtime: Runtime, systemd: FakeSystemd) -> None:
     cgroup = json.loads(runtime.call("features").ok().out)["linux"]["cgroup"]
     assert (cgroup["systemd"], cgroup["systemdUser"]) == (True, True)
+
+
+# `update`: systemd would write the old limits again, and is told.
+
+
+@pytest.fixture
+def unit(runtime: Runtime, scoped: Bundle) -> str:
+    """A scope with limits."""
+    scoped.set("/linux/resources/pids", {"limit": 50})
+    scoped.set("/linux/resources/cpu", {"quota": 50000, "period": 100000})
+    runtime.create(scoped).ok()
+    runtime.options = ()  # how it was made says the record
+    return f"x-{scoped.id}.scope"
+
+
+def test_update(runtime: Runtime, systemd: FakeSystemd, scoped: Bundle, unit: str) -> None:
+    options = ("--pids-limit", "7", "--cpu-quota", "20000")
+    runtime.call("update", *options, scoped.id).ok()
+    assert systemd.calls("SetUnitProperties") == [
+        [
+            unit,
+            True,
+            [
+                ["TasksMax", ["t", 7]],
+                ["CPUQuotaPeriodUSec", ["t", 100000]],
+                ["CPUQuotaPerSecUSec", ["t", 200000]],
+            ],
+        ]
+    ]
+    assert limit(runtime.state(scoped.id)["pid"], "pids.max") == "7"
+
+
+def test_update_that_the_kernel_refuses(
+    runtime: Runtime, systemd: FakeSystemd, scoped: Bundle, unit: str
+) -> None:
+    """What systemd was told is taken back; what had no limit has none again."""
+    options = ("--pids-limit", "7", "--memory", "32M", "--cpuset-cpus", "700")
+    runtime.call("update", *options, scoped.id).failed("cpuset.cpus", "nothing has changed")
+    told, taken_back = (dict(call[2]) for call in systemd.calls("SetUnitProperties"))
+    assert told["TasksMax"] == ["t", 7]
+    assert taken_back["TasksMax"] == ["t", 50]
+    assert taken_back["MemoryLimit"] == ["t", 2**64 - 1]
+    assert limit(runtime.state(scoped.id)["pid"], "pids.max") == "50"
+
+
+def test_update_that_systemd_refuses(
+    runtime: Runtime, systemd: FakeSystemd, scoped: Bundle, unit: str
+) -> None:
+    systemd.behave(refuse=["org.freedesktop.systemd1.InvalidArgs", "TasksMax is no good"])
+    done = runtime.call("update", "--pids-limit", "7", scoped.id).failed("TasksMax is no good")
+    assert "asked by: the command line --pids-limit\n" in done.err
+    assert limit(runtime.state(scoped.id)["pid"], "pids.max") == "50"

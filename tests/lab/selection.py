@@ -17,7 +17,18 @@ ALL = (
     "tests/e2e/test_pure_v2.py",
     "tests/e2e/test_rootless_v2.py",
 )
-UML = (*ALL, "tests/e2e/test_library.py")
+UML = (
+    *ALL,
+    "tests/e2e/test_library.py",
+    "tests/e2e/test_update.py::test_options",
+    "tests/e2e/test_update.py::test_memory_and_swap_grow_together",
+    "tests/e2e/test_update.py::test_second_update_knows_the_first",
+    "tests/e2e/test_update.py::test_all_or_nothing",
+    "tests/e2e/test_events.py::test_memory",
+    "tests/e2e/test_events.py::test_cpu",
+    "tests/e2e/test_events.py::test_throttling",
+    "tests/e2e/test_events.py::test_out_of_memory",
+)
 QEMU = (
     *ALL,
     "tests/e2e/test_systemd_real.py",

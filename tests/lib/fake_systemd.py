@@ -40,7 +40,7 @@ class FakeSystemd:
         self.address = f"unix:path={folder}/bus"
 
     def behave(self, **how: Any) -> None:
-        """Set what it does: `version`, `error` (of StartTransientUnit: [name, words]), `exists`
+        """Set what it does: `version`, `error` (of StartTransientUnit: [name, words]), `refuse` (of SetUnitProperties), `exists`
         (unit names that are taken until ResetFailedUnit), `result` (of jobs), `elsewhere`.
         """
         (self.folder / "behaviour").write_text(json.dumps(how))
@@ -130,6 +130,9 @@ class Server:
         return new_method_return(message)
 
     def SetUnitProperties(self, message: Any, how: Any) -> Any:
+        if how.get("refuse"):
+            name, words = how["refuse"]
+            return new_error(message, name, "s", (words,))
         return new_method_return(message)
 
     def StartTransientUnit(self, message: Any, how: Any) -> Any:

@@ -15,6 +15,7 @@ from ocirun.plan.host import Host
 from ocirun.runtime.create import Request, create
 from ocirun.runtime.delete import delete
 from ocirun.runtime.settings import Settings
+from ocirun.runtime.update import Source, update
 from ocirun.spec.default import default_spec
 from ocirun.spec.fastjson import dumps
 
@@ -127,4 +128,23 @@ def test_a_parent_that_is_killed_leaves_a_record(
     os.waitpid(child, 0)
     assert (root / "box").exists()
     delete(settings, "box", force=True)
+    assert not (root / "box").exists()
+
+
+def test_update(settings: Settings, bundle: Path, root: Path) -> None:
+    """A container without a group gets one, which delete removes; the next writes to it."""
+    write(bundle)
+    pid = made(settings, bundle)
+    for mask in ("f", "3"):
+        source = Source({})
+        source.l3_cache = f"L3:0={mask}"
+        update(settings, "box", source)
+        assert (root / "box/schemata").read_text() == f"L3:0={mask}\n"
+    assert (root / "box/tasks").read_text() == str(pid)
+    source.l3_cache = "nonsense"
+    source.options = {"/linux/intelRdt/l3CacheSchema": "--l3-cache-schema"}
+    with pytest.raises(OcirunError) as caught:
+        update(settings, "box", source)
+    assert caught.value.pointer == "--l3-cache-schema"
+    ended(settings, pid)
     assert not (root / "box").exists()

@@ -82,6 +82,25 @@ FILTERED = names("""
 """With a seccomp filter that has been compiled before."""
 RUN = CREATE | DELETE | {"ocirun.runtime.run"}
 
+EXEC = RUN - {"ocirun.cgroups.tree"} | {
+    "ocirun.cgroups.below",
+    "ocirun.plan.exec",
+    "ocirun.runtime.exec",
+}
+PAUSE = API | names("errno ocirun.cgroups ocirun.cgroups.files ocirun.cgroups.tree")
+UPDATE = API | names("""
+    errno ocirun.cgroups ocirun.cgroups.change ocirun.cgroups.compile ocirun.cgroups.devices
+    ocirun.cgroups.files ocirun.cgroups.mounts ocirun.cgroups.perform ocirun.cgroups.resources
+    ocirun.cgroups.update ocirun.cgroups.wishes ocirun.cli.limits
+    ocirun.plan ocirun.plan.step ocirun.runtime.update
+    ocirun.spec.fastcheck ocirun.spec.load ocirun.spec.strict ocirun.spec.strict_linux
+""")
+VERSIONS = names("ocirun.cgroups.v1 ocirun.cgroups.v2")
+"""One of them, or both, as the host has its cgroups."""
+STATS = API | names("""
+    select ocirun.cgroups ocirun.cgroups.files ocirun.cgroups.stats ocirun.runtime.events
+""")
+
 ON_SOME_HOSTS = names("ocirun.cgroups.devicebpf ocirun.linux.bpf")
 """Where the device rules of cgroups v2 are a BPF program."""
 
@@ -149,6 +168,27 @@ def test_the_life_of_a_container(loaded_by: Budget, bundle: Path) -> None:
         assert loaded_by("start x") == START
         assert loaded_by("delete --force x") == DELETE
         assert loaded_by(f"run -b {bundle} x") - ON_SOME_HOSTS == RUN
+    finally:
+        loaded_by("delete --force x")
+
+
+@pytest.mark.root
+def test_what_is_done_to_a_container(loaded_by: Budget, bundle: Path) -> None:
+    """Engines call these, some of them every few seconds."""
+    try:
+        config = bundle / "config.json"
+        spec = json.loads(config.read_text())
+        spec["process"]["args"] = ["sh", "-c", "while :; do sleep 1; done"]
+        config.write_text(dumps(spec))
+        shutil.copy(bundle / "rootfs/bin/sh", bundle / "rootfs/bin/sleep")
+        loaded_by(f"create -b {bundle} x")
+        loaded_by("start x")
+        assert loaded_by("exec x sh -c :") == EXEC
+        assert loaded_by("pause x") == PAUSE | {"ocirun.runtime.pause"}
+        assert loaded_by("resume x") == PAUSE | {"ocirun.runtime.pause"}
+        assert loaded_by("ps -f json x") == PAUSE | {"ocirun.runtime.ps"}
+        assert loaded_by("update --pids-limit 50 x") - VERSIONS == UPDATE
+        assert loaded_by("events --stats x") == STATS
     finally:
         loaded_by("delete --force x")
 

@@ -23,6 +23,7 @@ from ocirun.cli.commands import (
     create,
     delete,
     doctor,
+    events,
     explain,
     features,
     image,
@@ -35,6 +36,7 @@ from ocirun.cli.commands import (
     spec,
     start,
     state,
+    update,
     validate,
 )
 from ocirun.cli.commands import exec as exec_
@@ -52,6 +54,8 @@ MODULES = (
     pause,
     checkpoint,
     restore,
+    update,
+    events,
     list_,
     spec,
     features,
