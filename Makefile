@@ -39,8 +39,14 @@ setup: $(STAMPS)/setup $(LAUNCHER) build/probe ## make .venv, install what is mi
 demo: setup ## see a container run, step by step (as root)
 	@OCIRUN=$(abspath $(LAUNCHER)) tools/demo.sh </dev/null
 
+# They wait most of their time.
+SLOW_TESTS := tests/lab tests/engines
 test: setup lint types generated ## run everything: style, types, generated files, all tests
-	@$(BIN)/python -m pytest
+	@log=$$(mktemp); $(BIN)/python -m pytest $(SLOW_TESTS) >$$log 2>&1 & other=$$!; \
+	trap 'kill $$other 2>/dev/null; rm -f $$log; exit 130' INT TERM; status=0; \
+	$(BIN)/python -m pytest $(SLOW_TESTS:%=--ignore=%) || status=$$?; \
+	echo 'test: waiting for the labs and the engines, which run beside the rest'; \
+	wait $$other || status=$$?; cat $$log; rm -f $$log; exit $$status
 
 ENGINE_RUNTIMES ?= runc ocirun
 test-engines: setup ## Podman, Docker, containerd, Buildah with ENGINE_RUNTIMES='runc crun ocirun'

@@ -150,17 +150,20 @@ def test_no_descriptor_is_left(box: ocirun.Container) -> None:
 def test_terminal(box: ocirun.Container, folder: Path) -> None:
     with ConsoleSocket(folder / "console") as server:
         seen: list[bytes] = []
+        over = threading.Event()
 
         def hold() -> None:
             with server.receive() as master:
                 seen.append(master.read_until(b"/dev/pts/0"))
                 master.write(b"\n")
                 master.read_until(b"end")
+                over.wait(10)  # a terminal that closes would end the shell
 
         holder = threading.Thread(target=hold)
         holder.start()
         script, console = ["sh", "-c", "tty; read x; echo end"], str(server.path)
         done = box.exec(script, terminal=True, console_socket=console)
+        over.set()
         holder.join()
     assert done.exit_status == 0
     assert seen

@@ -144,7 +144,6 @@ def test_pause(engine: Engine) -> None:
     assert engine("exec", name, "true").status == 0
 
 
-@pytest.mark.xfail(reason="`update` is not there yet")
 def test_update(engine: Engine) -> None:
     name = engine.start("--memory", "64m", "--", *LOOP)
     engine("update", "--memory", "100m", "--memory-swap", "100m", name).ok()

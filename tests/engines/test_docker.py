@@ -84,7 +84,6 @@ def test_attach(docker: Docker) -> None:
     assert (done.status, done.out) == (0, "WORDS"), str(done)
 
 
-@pytest.mark.xfail(reason="`update` is not there yet")
 def test_update_of_many_limits(docker: Docker) -> None:
     name = docker.start(*LOOP)
     flags = (
