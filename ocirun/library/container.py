@@ -24,6 +24,9 @@ from ocirun.runtime.start import start
 from ocirun.runtime.state import state
 from ocirun.runtime.update import Source, update
 
+_LAST_WORD = 2.0
+"""Seconds in which the executor tells the end of an init that has ended."""
+
 
 class Container:
     """One container.
@@ -187,7 +190,8 @@ class Container:
         Raises NotFound, WrongStatus.
         """
         delete(self._settings, self.id, force)
-        if self.process is not None and self.process.ended() is not None:
+        # Init is gone, but the executor's word of it may still be on its way.
+        if self.process is not None and self.process.wait(_LAST_WORD) is not None:
             self.process.close()
 
 
