@@ -7,6 +7,7 @@ CRIU restores becomes a child of this process, not of CRIU's (rst_sibling).
 import _socket
 import posix
 
+from ocirun.criu import hierarchy
 from ocirun.criu.protobuf import decode, encode
 from ocirun.errors import CriuFailed, StepFailed, Unsupported
 from ocirun.linux.clone import CLONE_NEWNS, unshare
@@ -65,6 +66,7 @@ class Service:
         folders: "list[tuple[int, str]] | tuple[()]" = (),
     ) -> None:
         program = find_criu()
+        self._hierarchy = hierarchy.options()
         kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
         mine, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
         try:
@@ -101,6 +103,7 @@ class Service:
         if self.pid:
             posix.waitpid(self.pid, 0)
             self.pid = 0
+            hierarchy.put_back(self._hierarchy)
 
     def ask(self, kind: int, options: "Message", notified: "Notified | None" = None) -> int:
         """Have a request done.
