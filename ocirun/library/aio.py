@@ -15,8 +15,9 @@ from ocirun.library.completed import CompletedContainer, Usage
 from ocirun.library.container import Container, late
 from ocirun.library.exec import Command, CompletedExec, ExecTurn, request_of
 from ocirun.library.executor import RemoteProcess
-from ocirun.library.runtime import Bundle, ContainerInfo, Runtime, Turn
+from ocirun.library.runtime import Bundle, ContainerInfo, Runtime, RunTurn
 from ocirun.library.streams import Conversation, Stream
+from ocirun.library.turn import D, Turn
 from ocirun.runtime.events import Clock, Events, check_interval
 from ocirun.runtime.run import exit_status
 
@@ -86,17 +87,7 @@ class AsyncContainer:
             box._settings, box._executor, request,
             stdin, stdout, stderr, input, capture_output, text,
         )  # fmt: skip
-        try:
-            await _whole(turn.begin)
-            if not await _hold(turn.talk, timeout):
-                await _whole(turn.abort)
-                raise turn.timed_out(timeout)
-            done = await _whole(turn.finish)
-        finally:
-            await _whole(turn.close)
-        if check:
-            done.check()
-        return done
+        return await _complete(turn, timeout, check)
 
     async def pause(self) -> None:
         """Stop every process of the container, until `resume`."""
@@ -210,19 +201,12 @@ class AsyncRuntime:
 
         If the task is cancelled, the container is killed and deleted.
         """
-        turn = Turn(self._runtime, bundle, id, stdin, stdout, stderr, input, capture_output, text)
+        turn = RunTurn(
+            self._runtime, bundle, id, stdin, stdout, stderr, input, capture_output, text
+        )
         turn.request.no_pivot = no_pivot
         turn.request.no_new_keyring = no_new_keyring
-        try:
-            await _whole(turn.begin)
-            if not await _hold(turn.talk, timeout):
-                raise turn.timed_out(timeout)
-            done = await _whole(turn.finish)
-        finally:
-            await _whole(turn.close)
-        if check:
-            done.check()
-        return done
+        return await _complete(turn, timeout, check)
 
     async def get(self, id: str) -> AsyncContainer:
         """A container by its id: `Runtime.get`."""
@@ -279,6 +263,21 @@ async def _whole(work: "Callable[[], T]", undo: "Callable[[T], object] | None" =
         await _whole(partial(undo, task.result()))
     task.exception()  # seen: nobody else will ask for it
     raise cancelled
+
+
+async def _complete(turn: Turn[D], timeout: float | None, check: bool) -> D:
+    """`Turn.complete` in the loop. If the task is cancelled, what runs is ended."""
+    try:
+        await _whole(turn.begin)
+        if not await _hold(turn.talk, timeout):
+            await _whole(turn.abort)
+            raise turn.timed_out(timeout)
+        done = await _whole(turn.finish)
+    finally:
+        await _whole(turn.close)
+    if check:
+        done.check()
+    return done
 
 
 async def _hold(talk: Conversation, timeout: float | None) -> bool:

@@ -126,21 +126,10 @@ class Container:
         ContainerTimeout, with what was caught so far.
         """
         request = request_of(self.id, command, **options)
-        turn = ExecTurn(
+        return ExecTurn(
             self._settings, self._executor, request,
             stdin, stdout, stderr, input, capture_output, text,
-        )  # fmt: skip
-        try:
-            turn.begin()
-            if not turn.talk.hold(timeout):
-                turn.abort()
-                raise turn.timed_out(timeout)
-            done = turn.finish()
-        finally:
-            turn.close()
-        if check:
-            done.check()
-        return done
+        ).complete(timeout, check)  # fmt: skip
 
     def pause(self) -> None:
         """Stop every process of the container, until `resume`.

@@ -11,6 +11,7 @@ from ocirun.errors import ContainerFailed, ContainerTimeout, UsageError
 from ocirun.library.completed import Usage, usage_of
 from ocirun.library.executor import Executor, RemoteProcess
 from ocirun.library.streams import Conversation, Stream, streams_of
+from ocirun.library.turn import Turn
 from ocirun.runtime.exec import ExecRequest, join
 from ocirun.runtime.run import exit_status
 from ocirun.runtime.settings import Settings
@@ -105,8 +106,8 @@ def request_of(
     return request
 
 
-class ExecTurn:
-    """One `exec`, in the steps that a thread and a loop have in common."""
+class ExecTurn(Turn[CompletedExec]):
+    """One `exec`."""
 
     def __init__(
         self,
@@ -120,32 +121,21 @@ class ExecTurn:
         capture_output: bool,
         text: bool,
     ) -> None:
+        super().__init__(streams_of(stdin, stdout, stderr, given, capture_output), given, text)
         self._settings = settings
         self.request = request
-        self._text = text
-        self._given = given.encode() if isinstance(given, str) else given
         self._process: RemoteProcess | None = None
-        self._streams = streams = streams_of(stdin, stdout, stderr, given, capture_output)
-        request.cloner = lambda plan, link, sock, into: executor.clone(
-            plan, link, sock, into, streams.theirs
-        )
+        request.cloner = executor.cloner(self.streams.theirs)
 
     def begin(self) -> None:
         """Make the process; it runs then."""
         try:
             birth = join(self._settings, self.request)
         finally:
-            self._streams.close_theirs()
+            self.streams.close_theirs()
         assert isinstance(birth.process, RemoteProcess)
         self._process = birth.process
-        self.talk = Conversation(self._process, self._streams, self._given)
-
-    def close(self) -> None:
-        """Let go of everything; a process that has not ended is killed."""
-        try:
-            self.abort()
-        finally:
-            self._streams.close()
+        self.talk = Conversation(self._process, self.streams, self.given)
 
     def abort(self) -> None:
         """Kill a process that has not been finished, and read what it has written."""
@@ -165,8 +155,8 @@ class ExecTurn:
             self.request.id,
             self._args(),
             -1 if end.status is None else exit_status(end.status),
-            self.talk.output(1, self._text),
-            self.talk.output(2, self._text),
+            self.talk.output(1, self.text),
+            self.talk.output(2, self.text),
             usage_of(end),
         )
 
@@ -174,11 +164,8 @@ class ExecTurn:
         process = self.request.process
         return list(process["args"]) if process else self.request.args
 
-    def timed_out(self, timeout: float | None) -> ContainerTimeout:
+    def late(self, timeout: float | None) -> ContainerTimeout:
         """The exception for a process that was too slow."""
         command = self._args()[0]
         words = f"{command} in container {self.request.id} has not ended within {timeout} seconds"
-        error = ContainerTimeout(words, timeout=timeout or 0.0)
-        error.stdout = self.talk.output(1, self._text)
-        error.stderr = self.talk.output(2, self._text)
-        return error
+        return ContainerTimeout(words, timeout=timeout or 0.0)

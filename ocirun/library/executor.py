@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ocirun.errors import ExecutorDied, OcirunError
 from ocirun.executor.child import Link, is_common
@@ -25,6 +25,9 @@ from ocirun.executor.protocol import BORN, MAX_MESSAGE
 from ocirun.executor.server import CONTROL, ENDED, MAX_REQUEST
 from ocirun.plan.step import Plan
 from ocirun.plan.wire import encode
+
+if TYPE_CHECKING:
+    from ocirun.executor.child import Cloner
 
 _START = "import sys; sys.path[:] = {path!r}; from ocirun.executor.server import main; main()"
 _SIGNALS = sorted(set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33})
@@ -213,6 +216,10 @@ class Executor:
             theirs.close()
         self._owner = posix.getpid()
         return mine
+
+    def cloner(self, stdio: tuple[int, int, int]) -> "Cloner":
+        """`clone` for a process with these descriptors as its 0, 1 and 2."""
+        return lambda plan, link, sock, into: self.clone(plan, link, sock, into, stdio)
 
     def clone(
         self,

@@ -11,6 +11,7 @@ from ocirun.library.completed import CompletedContainer, usage_of
 from ocirun.library.container import Container, late
 from ocirun.library.executor import End, Executor, RemoteProcess
 from ocirun.library.streams import Conversation, Stream, Streams, streams_of
+from ocirun.library.turn import Turn
 from ocirun.runtime.cache import Cache
 from ocirun.runtime.create import Created, Request, create
 from ocirun.runtime.run import clear_away, exit_status, poststart
@@ -157,20 +158,10 @@ class Runtime:
 
         Raises OcirunError; ContainerTimeout, with what was caught so far.
         """
-        turn = Turn(self, bundle, id, stdin, stdout, stderr, input, capture_output, text)
+        turn = RunTurn(self, bundle, id, stdin, stdout, stderr, input, capture_output, text)
         turn.request.no_pivot = no_pivot
         turn.request.no_new_keyring = no_new_keyring
-        try:
-            turn.begin()
-            if not turn.talk.hold(timeout):
-                turn.abort()
-                raise turn.timed_out(timeout)
-            done = turn.finish()
-        finally:
-            turn.close()
-        if check:
-            done.check()
-        return done
+        return turn.complete(timeout, check)
 
     def get(self, id: str) -> Container:
         """A container by its id. Its existence is found out by the first method called."""
@@ -201,10 +192,7 @@ class Runtime:
         return request
 
     def _bear(self, request: Request, streams: Streams) -> Created:
-        executor = self._executor
-        request.cloner = lambda plan, link, sock, into: executor.clone(
-            plan, link, sock, into, streams.theirs
-        )
+        request.cloner = self._executor.cloner(streams.theirs)
         try:
             return create(self._settings, request)
         finally:
@@ -217,8 +205,8 @@ def _remote(created: Created) -> RemoteProcess:
     return process
 
 
-class Turn:
-    """One `run`, in the steps that a thread and a loop have in common."""
+class RunTurn(Turn[CompletedContainer]):
+    """One `run`."""
 
     def __init__(
         self,
@@ -232,26 +220,17 @@ class Turn:
         capture_output: bool,
         text: bool,
     ) -> None:
+        super().__init__(streams_of(stdin, stdout, stderr, given, capture_output), given, text)
         self.runtime = runtime
-        self.text = text
-        self._given = given.encode() if isinstance(given, str) else given
         self.request = runtime._request(id or made_up(), bundle)
         self.request.wait = False
-        self.streams = streams_of(stdin, stdout, stderr, given, capture_output)
         self.created: Created | None = None
-
-    def close(self) -> None:
-        """Let go of everything; a container that has not been finished is killed and deleted."""
-        try:
-            self.abort()
-        finally:
-            self.streams.close()
 
     def begin(self) -> None:
         """Make the container; its command runs then."""
         settings = self.runtime._settings
         created = self.runtime._bear(self.request, self.streams)
-        self.talk = Conversation(_remote(created), self.streams, self._given)
+        self.talk = Conversation(_remote(created), self.streams, self.given)
         self.created = created
         poststart(settings, created)
 
@@ -288,12 +267,9 @@ class Turn:
             created.folder.close()
             _remote(created).close()
 
-    def timed_out(self, timeout: float | None) -> ContainerTimeout:
+    def late(self, timeout: float | None) -> ContainerTimeout:
         """The exception for a container that was too slow."""
-        error = late(self.request.id, timeout)
-        error.stdout = self.talk.output(1, self.text)
-        error.stderr = self.talk.output(2, self.text)
-        return error
+        return late(self.request.id, timeout)
 
 
 def _was_oom_killed(created: Created) -> bool:
@@ -328,4 +304,4 @@ def run(bundle: Bundle, **options: Any) -> CompletedContainer:
     return default().run(bundle, **options)
 
 
-__all__ = ["Container", "ContainerInfo", "End", "Runtime", "Turn", "run"]
+__all__ = ["Container", "ContainerInfo", "End", "RunTurn", "Runtime", "run"]

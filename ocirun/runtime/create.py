@@ -160,19 +160,21 @@ def check_preserved(count: int) -> None:
             ) from None
 
 
-def console_socket(spec: "dict[str, Any]", request: Request) -> "_socket.socket | None":
+def console_socket(
+    spec: "dict[str, Any]", request: "Request | ExecRequest"
+) -> "_socket.socket | None":
     """Connect to the console socket, or refuse a request that does not fit the terminal."""
     terminal = spec["process"].get("terminal", False)
     if request.console_socket and not terminal:
         raise UsageError(
             "a console socket is given, but process.terminal is not true",
-            hint="set process.terminal to true, or leave out --console-socket",
+            hint="set process.terminal (exec: --tty), or leave out --console-socket",
         )
     if terminal and not request.console_socket and not request.foreground:
         raise UsageError(
             "process.terminal is true, and nobody is there to hold the terminal",
-            hint="give --console-socket, use `ocirun run` in the foreground, "
-            "or set process.terminal to false",
+            hint="give --console-socket, stay in the foreground (run or exec without --detach), "
+            "or do without the terminal",
         )
     if not request.console_socket:
         return None
@@ -273,7 +275,7 @@ def record_fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict
     }
     if plan.resctrl:
         # Of groups that are there already delete must leave its hands.
-        fields["resctrl"] = list(_unused({path: path for path in plan.resctrl}))
+        fields["resctrl"] = list(unused({path: path for path in plan.resctrl}))
     if plan.cgroup and plan.cgroup.scope:
         unit, _, bus, *_ = plan.cgroup.scope.args
         fields["scope"] = [unit, bus]
@@ -314,14 +316,14 @@ def _bear(
     born_inside = "" in paths and "scope" not in fields
     try:
         if born_inside:
-            fields["cgroups"] = _unused(paths)
+            fields["cgroups"] = unused(paths)
             folder.write(fields)
         birth = spawn(plan, link)
         try:
             fields["pid"] = birth.pid
             fields["startTime"] = start_time(birth.pid)
             if not born_inside:
-                fields["cgroups"] = _unused(paths)
+                fields["cgroups"] = unused(paths)
             if link.creating >= 0:
                 state_file(fields, "creating", birth.pid, link.creating)
             if link.created >= 0:
@@ -333,7 +335,7 @@ def _bear(
             if fields["cgroups"] != paths:
                 fields["cgroups"] = paths
                 folder.write(fields)
-            birth.finish(lambda: _host_hooks(plan, link))
+            birth.finish(lambda: host_hooks(plan, link.creating))
             if link.listener is not None:
                 posix.rename(SOCKET_NEW, SOCKET, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         except BaseException:
@@ -359,7 +361,7 @@ def _introduce_agent(plan: Plan, fields: "dict[str, Any]", birth: Birth) -> None
     birth.to_agent = lambda fd, number: hand_over(plan, state, birth, fd, number)
 
 
-def _unused(paths: dict[str, str]) -> dict[str, str]:
+def unused(paths: dict[str, str]) -> dict[str, str]:
     """The cgroups that are not there yet.
 
     One that is may be another's: until it is known to be free, `delete --force` after a
@@ -374,10 +376,12 @@ def _unused(paths: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _host_hooks(plan: Plan, link: Link) -> None:
-    assert link.run_hooks is not None
+def host_hooks(plan: Plan, state: int) -> None:
+    """Run prestart and createRuntime with the state in this memory file. Raises HookFailed."""
+    from ocirun.executor.hooks import run_hooks
+
     for name in ("prestart", "createRuntime"):
-        failure = link.run_hooks(plan.hooks.get(name, []), link.creating)
+        failure = run_hooks(plan.hooks.get(name, []), state)
         if failure:
             from ocirun.executor.failures import hook_failed
 

@@ -5,11 +5,11 @@ from ocirun.executor.child import Link
 from ocirun.executor.parent import Birth, spawn
 from ocirun.plan.exec import compile_exec
 from ocirun.plan.step import Plan
-from ocirun.runtime.create import check_preserved, connect, hand_over, size_terminal
+from ocirun.runtime.create import check_preserved, console_socket, hand_over, size_terminal
 from ocirun.runtime.run import Forwarder, attend
 from ocirun.runtime.settings import Settings, oci_state, status_of
-from ocirun.spec.fastjson import dumps, loads
-from ocirun.spec.load import CONFIG, accept, read_file, read_input
+from ocirun.spec.fastjson import loads
+from ocirun.spec.load import CONFIG, check_spec, read_file, read_input
 from ocirun.state.store import Folder, Record
 
 TYPE_CHECKING = False
@@ -105,9 +105,7 @@ def join(settings: Settings, request: ExecRequest) -> Birth:
         spec = _spec(folder, request)
     finally:
         folder.close()
-    console = None
-    if request.console_socket:
-        console = connect(request.console_socket, "console socket")
+    console = console_socket(spec, request)
     try:
         plan = _plan(settings, record, spec, request)
         link = Link()
@@ -169,9 +167,8 @@ def _spec(folder: Folder, request: ExecRequest) -> "dict[str, Any]":
     if request.process_file:
         request.process = _read_process(request.process_file)
     spec["process"] = request.process or _changed(spec["process"], request)
-    data = dumps(spec).encode()
     # What the caller has added must be as right as what stands in config.json.
-    return accept(loads(data, path), data, "")
+    return check_spec(spec)
 
 
 def _changed(own: "dict[str, Any]", request: ExecRequest) -> "dict[str, Any]":
@@ -212,22 +209,14 @@ def _changed(own: "dict[str, Any]", request: ExecRequest) -> "dict[str, Any]":
 
 
 def _plan(settings: Settings, record: Record, spec: "dict[str, Any]", request: ExecRequest) -> Plan:
-    if spec["process"].get("terminal"):
-        if not request.console_socket and not request.foreground:
-            raise UsageError(
-                "the process gets a terminal, and nobody is there to hold it",
-                hint="give --console-socket, or leave out --detach or --tty",
-            )
-    elif request.console_socket:
-        raise UsageError(
-            "a console socket is given, but the process gets no terminal",
-            hint="add --tty, or set terminal to true",
-        )
     cgroup = _cgroup(record, request) if record.cgroups else None
     host = settings.host()
     plan = compile_exec(spec, host, record.id, record.bundle, record.pid, cgroup)
-    if host.rootless:
-        plan.oom_score_adj = None  # its file is root's, as the process cannot be traced
+    if host.rootless and plan.oom_score_adj is not None:
+        plan.oom_score_adj = None
+        plan.warnings.append(
+            "oomScoreAdj is left as it is: the file is root's, as the process cannot be traced"
+        )
     if (spec.get("linux") or {}).get("seccomp"):
         from ocirun.seccomp.cache import fill
 

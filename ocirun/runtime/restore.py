@@ -23,8 +23,10 @@ from ocirun.runtime.create import (
     Created,
     Request,
     console_socket,
+    host_hooks,
     record_fields,
     send_descriptor,
+    unused,
     write_pid_file,
 )
 from ocirun.runtime.run import Forwarder, attend, clear_away
@@ -140,7 +142,10 @@ def _restore(settings: Settings, request: RestoreRequest) -> Restored:
         folder.write_file(CONFIG, data)
         plan = compile_plan(spec, settings.host(), request.id, bundle)
         born = Restored(folder, record_fields(request, spec, plan))
+        paths = born.fields["cgroups"]
+        born.fields["cgroups"] = unused(paths)
         folder.write(born.fields)
+        born.fields["cgroups"] = paths  # for the next time: once they are known to be free
         try:
             _call_criu(request, plan, spec, folders, born, console)
             _compare(settings, spec, born.pid)
@@ -236,7 +241,11 @@ def _listener(
 
     def notified(script: str, pid: int, fd: int) -> None:
         if script == "setup-namespaces" and plan.hooks:
-            _host_hooks(plan, born, pid)
+            state = state_file(born.fields, "creating", pid)
+            try:
+                host_hooks(plan, state)
+            finally:
+                posix.close(state)
         elif script == "orphan-pts-master" and fd >= 0:
             if console is not None:
                 send_descriptor(console, fd, b"/dev/ptmx")
@@ -252,24 +261,6 @@ def _listener(
             born.folder.write(born.fields)
 
     return notified
-
-
-def _host_hooks(plan: Plan, born: Restored, pid: int) -> None:
-    from ocirun.executor.failures import hook_failed
-    from ocirun.executor.hooks import run_hooks
-
-    for name in ("prestart", "createRuntime"):
-        hooks = plan.hooks.get(name, [])
-        if not hooks:
-            continue
-        state = state_file(born.fields, "creating", pid)
-        try:
-            failed = run_hooks(hooks, state)
-        finally:
-            posix.close(state)
-        if failed:
-            words = failed[2].decode("utf-8", "replace")
-            raise hook_failed(plan, name, failed[0], failed[1], words)
 
 
 def _join_cgroups(plan: Plan, born: Restored, pid: int) -> None:
