@@ -5,6 +5,7 @@ Source: cgroup-v2.rst, "No Internal Process Constraint".
 
 import posix
 
+from ocirun.cgroups.files import CallFailed, read
 from ocirun.errors import NotFound, UsageError
 
 
@@ -66,10 +67,6 @@ def _inner(unified: str, path: str) -> str:
 
 def _read(path: str) -> bytes:
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
+        return read(path)
+    except CallFailed:
         return b""
-    try:
-        return posix.read(fd, 1 << 16)
-    finally:
-        posix.close(fd)

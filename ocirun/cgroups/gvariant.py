@@ -54,7 +54,7 @@ class _Reader:
         if first == "@":
             self.at += 1
             return self.value(self.word(" \t\n"), depth + 1)
-        if first in ("'", '"') and first:
+        if first in ("'", '"'):
             return _fit(wanted, "sog", "s"), self._string(first)
         if first == "[":
             return self._array(wanted, depth)

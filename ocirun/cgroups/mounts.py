@@ -143,14 +143,14 @@ def _hierarchies(
             keys = ("",)
         else:
             keys = tuple(option for option in options.split(",") if option in names)
-        point = _unescape(fields[4])
+        point = unescape(fields[4])
         if keys and visible(point, fields[2]):
-            found.append((point, _unescape(fields[3]), keys))
+            found.append((point, unescape(fields[3]), keys))
     found.sort(key=lambda one: not (one[0] + "/").startswith(DEFAULT_ROOT + "/"))
     return found
 
 
-def _unescape(field: str) -> str:
+def unescape(field: str) -> str:
     """Undo mountinfo's octal escapes of space, tab, newline and backslash."""
     if "\\" not in field:
         return field

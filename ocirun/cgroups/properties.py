@@ -71,7 +71,7 @@ def _cpu_time(quota: int, period: int, pointer: str) -> "list[Property]":
 def without_limit(one: "Property") -> "Property":
     """The same property with the value that it has when nobody has set it."""
     name, signature, _, version, pointer = one
-    empty: object = b"" if signature == "ay" else INFINITY
+    empty: object = {"ay": b"", "s": "auto", "a(ss)": ()}.get(signature, INFINITY)
     if name in ("MemoryLow", "MemoryMin"):
         empty = 0
     return (name, signature, empty, version, pointer)

@@ -7,9 +7,12 @@ by where it is now. The names are runc's: the destination in config.json, or "/d
 
 import posix
 
+from ocirun.cgroups.files import read
+from ocirun.cgroups.mounts import unescape
 from ocirun.errors import StateError
 from ocirun.linux.ffi import SyscallError
 from ocirun.linux.fs import O_PATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from ocirun.plan.options import is_bind
 from ocirun.spec.fastjson import dumps, loads
 from ocirun.spec.load import read_file
 
@@ -38,22 +41,14 @@ class Mount:
         words = front.split(b" ")
         self.number = int(words[0])
         self.device = words[2]
-        self.root = _plain(words[3])
-        self.point = _plain(words[4])
+        self.root, self.point = map(_plain, words[3:5])
         self.kind = back.split(b" ", 1)[0]
         self.master = next((one for one in words[6:] if one.startswith(b"master:")), b"")
 
 
 def read_mounts(pid: "int | str") -> list[Mount]:
     """The mounts that a process sees."""
-    fd = posix.open(f"/proc/{pid}/mountinfo", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        data = b""
-        while piece := posix.read(fd, 1 << 16):
-            data += piece
-    finally:
-        posix.close(fd)
-    return [Mount(line) for line in data.splitlines()]
+    return [Mount(line) for line in read(f"/proc/{pid}/mountinfo").splitlines()]
 
 
 def external(inside: list[Mount], outside: list[Mount]) -> list[Mount]:
@@ -157,10 +152,17 @@ def place(root: int, path: str) -> str:
 
 def keep(folder: int, named: dict[str, str], scattered: bool) -> None:
     """Write the names, and `are_scattered`, into the folder of the images, for `kept`."""
+    write_json(folder, FILE, {"names": named, "scattered": scattered})
+
+
+def write_json(folder: int, name: str, value: object) -> None:
+    """Write a file into the folder of the images (a descriptor)."""
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
-    fd = posix.open(FILE, flags, 0o600, dir_fd=folder)
+    fd = posix.open(name, flags, 0o600, dir_fd=folder)
+    data = dumps(value).encode()
     try:
-        posix.write(fd, dumps({"names": named, "scattered": scattered}).encode())
+        while data:
+            data = data[posix.write(fd, data) :]
     finally:
         posix.close(fd)
 
@@ -181,9 +183,7 @@ def _bound(spec: "dict[str, Any]") -> dict[str, str]:
     """What config.json binds from the host: destination -> source."""
     found = {}
     for entry in spec.get("mounts") or ():
-        options = entry.get("options") or ()
-        kind = entry.get("type") or ""
-        if kind in ("bind", "rbind") or "bind" in options or "rbind" in options:
+        if is_bind(entry):
             found[entry["destination"]] = entry.get("source") or ""
     for device in (spec.get("linux") or {}).get("devices") or ():
         found.setdefault(device["path"], device["path"])
@@ -201,7 +201,4 @@ def _below(path: str, top: str) -> bool:
 
 
 def _plain(word: bytes) -> str:
-    """A path as it is: blanks and the like are octal numbers in mountinfo."""
-    parts = word.split(b"\\")
-    text = parts[0] + b"".join(bytes([int(one[:3], 8)]) + one[3:] for one in parts[1:])
-    return text.decode("utf-8", "surrogateescape")
+    return unescape(word.decode("utf-8", "surrogateescape"))

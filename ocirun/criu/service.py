@@ -7,7 +7,7 @@ CRIU restores becomes a child of this process, not of CRIU's (rst_sibling).
 import _socket
 import posix
 
-from ocirun.criu import hierarchy
+from ocirun.criu.hierarchy import Hierarchy
 from ocirun.criu.protobuf import decode, encode
 from ocirun.errors import CriuFailed, StepFailed, Unsupported
 from ocirun.linux.clone import CLONE_NEWNS, unshare
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     Notified = Callable[[str, int, int], None]
 
 # enum criu_req_type
-DUMP, RESTORE, PRE_DUMP, NOTIFY, FEATURE_CHECK, VERSION = 1, 2, 4, 6, 9, 10
+DUMP, RESTORE, PRE_DUMP, NOTIFY, FEATURE_CHECK = 1, 2, 4, 6, 9
 # struct criu_req, criu_resp
 _TYPE, _OPTS, _NOTIFY_SUCCESS, _FEATURES = 1, 2, 3, 5
-_SUCCESS, _RESTORED, _NOTIFIED, _ERRNO, _FEATURES_FOUND, _MESSAGE, _VERSION = 2, 4, 5, 7, 8, 9, 10
+_SUCCESS, _RESTORED, _NOTIFIED, _ERRNO, _FEATURES_FOUND, _MESSAGE = 2, 4, 5, 7, 8, 9
 # struct criu_features
 MEM_TRACK, LAZY_PAGES = 1, 2
 _LOG_LINES = 12
@@ -66,7 +66,7 @@ class Service:
         folders: "list[tuple[int, str]] | tuple[()]" = (),
     ) -> None:
         program = find_criu()
-        self._hierarchy = hierarchy.options()
+        self._hierarchy = Hierarchy()
         kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
         mine, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
         try:
@@ -75,6 +75,9 @@ class Service:
                 _become_criu(program, theirs, prepare, inherited, folders)
             theirs.close()
             self.sock = self._receive(mine)
+        except BaseException:
+            self._hierarchy.close()
+            raise
         finally:
             theirs.close()
             mine.close()
@@ -103,7 +106,7 @@ class Service:
         if self.pid:
             posix.waitpid(self.pid, 0)
             self.pid = 0
-            hierarchy.put_back(self._hierarchy)
+            self._hierarchy.close()
 
     def ask(self, kind: int, options: "Message", notified: "Notified | None" = None) -> int:
         """Have a request done.

@@ -7,8 +7,9 @@ stream that `restore` has in its place.
 
 import posix
 
-from ocirun.criu.mounts import Mount
-from ocirun.spec.fastjson import dumps, loads
+from ocirun.cgroups.files import read
+from ocirun.criu.mounts import Mount, write_json
+from ocirun.spec.fastjson import loads
 from ocirun.spec.load import read_file
 
 FILE = "descriptors.json"
@@ -44,7 +45,7 @@ def _kernels(device: int) -> int:
 
 def _mount_of(pid: int, fd: int) -> int:
     """The id of the mount that a descriptor lies on (proc(5), fdinfo); -1 if it lies on none."""
-    for line in read_file(f"/proc/{pid}/fdinfo/{fd}").splitlines():
+    for line in read(f"/proc/{pid}/fdinfo/{fd}").splitlines():
         if line.startswith(b"mnt_id:"):
             return int(line.split()[1])
     return -1
@@ -57,12 +58,7 @@ def is_external(name: str) -> bool:
 
 def keep(folder: int, found: list[str]) -> None:
     """Write the names into the folder of the images."""
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
-    fd = posix.open(FILE, flags, 0o600, dir_fd=folder)
-    try:
-        posix.write(fd, dumps(found).encode())
-    finally:
-        posix.close(fd)
+    write_json(folder, FILE, found)
 
 
 def inherited(images: str) -> dict[str, int]:

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
+from ocirun.criu.service import find_criu
 from ocirun.doctor.finding import Finding, attempt, read_file
+from ocirun.errors import Unsupported
 from ocirun.plan.host import capabilities
 from ocirun.plan.security import NUMBERS
 from ocirun.state.process import in_user_namespace
@@ -112,8 +114,9 @@ def _systemd() -> Finding:
 
 
 def _criu() -> Finding:
-    path = shutil.which("criu")
-    if not path:
+    try:
+        path = find_criu()
+    except Unsupported:
         mend = f"apt install {_PACKAGES['criu']}"
         return Finding("programs", "CRIU", False, "not in $PATH: no checkpoints", mend)
     try:

@@ -22,6 +22,10 @@ from ocirun.linux.mount import (
     MS_UNBINDABLE,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # Option -> (attribute, True = set, False = clear). With an "r" before it, the
 # same for the whole tree (mount_setattr(2), AT_RECURSIVE).
 ATTRIBUTES = {
@@ -78,6 +82,12 @@ def all_options() -> list[str]:
         MOUNT_ONLY, MOUNT_ONLY_CLEAR, NOTHING, IDMAP, ("bind", "rbind", "remount", "tmpcopyup"),
     )  # fmt: skip
     return sorted(words)
+
+
+def is_bind(entry: "dict[str, Any]") -> bool:
+    """A mount of config.json is a bind mount, by its type or its options."""
+    words = {entry.get("type"), *(entry.get("options") or ())}
+    return "bind" in words or "rbind" in words
 
 
 class Options:

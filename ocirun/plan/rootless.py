@@ -11,6 +11,7 @@ from ocirun.cgroups import CgroupPlan, Layout, compile_cgroup
 from ocirun.errors import InvalidConfig, Unsupported
 from ocirun.plan.host import Host
 from ocirun.plan.namespaces import Namespaces
+from ocirun.plan.options import is_bind
 from ocirun.plan.step import Plan, Step
 
 TYPE_CHECKING = False
@@ -72,7 +73,7 @@ def _refuse_groups(plan: Plan, spec: "dict[str, Any]") -> None:
 def _refuse_unmapped_owners(spec: "dict[str, Any]", linux: "dict[str, Any]") -> None:
     for index, entry in enumerate(spec.get("mounts") or ()):
         words = entry.get("options") or ()
-        if "bind" in words or "rbind" in words or entry.get("type") in ("bind", "rbind"):
+        if is_bind(entry):
             continue
         for place, word in enumerate(words):
             name, _, value = word.partition("=")

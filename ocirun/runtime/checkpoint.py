@@ -1,6 +1,7 @@
 """checkpoint: write a container's processes to files, by CRIU, so that `restore` can go on."""
 
 import posix
+from errno import ENOENT, ESRCH
 
 from ocirun.criu import mounts, streams
 from ocirun.criu import options as criu
@@ -10,8 +11,7 @@ from ocirun.errors import Unsupported, UsageError, WrongStatus
 from ocirun.plan.rootfs import OVERLAY
 from ocirun.runtime.delete import clear
 from ocirun.runtime.settings import Settings, status_of
-from ocirun.spec.fastjson import loads
-from ocirun.spec.load import CONFIG, read_file
+from ocirun.spec.load import load_kept
 from ocirun.state.store import Folder, Record
 
 TYPE_CHECKING = False
@@ -61,11 +61,17 @@ def checkpoint(settings: Settings, request: CheckpointRequest) -> None:
                 f"cannot checkpoint a container that is {status}: {record.id}",
                 bundle=record.bundle,
             )
-        path = f"/proc/self/fd/{folder.fd}/{CONFIG}"
-        spec: dict[str, Any] = loads(read_file(path), path)  # type: ignore[assignment]
+        spec = load_kept(folder.fd)
         folders = Folders(request, make=True)
         try:
             _dump(request, record, spec, folders, server)
+        except OSError as error:
+            if error.errno not in (ENOENT, ESRCH):
+                raise
+            # Something of /proc/PID is gone.
+            raise WrongStatus(
+                f"container not running: {record.id}: it has ended meanwhile", bundle=record.bundle
+            ) from None
         finally:
             folders.close()
         if not (request.leave_running or request.pre_dump):
@@ -123,10 +129,9 @@ def _external(
 ) -> list[str]:
     """All that is not the container's own, as CRIU names it."""
     found = []
-    for file, name, path in criu.external_namespaces(spec):
+    for file, name, _ in criu.external_namespaces(spec):
         inode = posix.stat(f"/proc/{record.pid}/ns/{file}").st_ino
         found.append(f"{file}[{inode}]:{name}")
-        del path
     if request.pre_dump:
         return found
     inside = mounts.read_mounts(record.pid)

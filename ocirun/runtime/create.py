@@ -276,6 +276,9 @@ def record_fields(request: Request, spec: "dict[str, Any]", plan: Plan) -> "dict
     if plan.resctrl:
         # Of groups that are there already delete must leave its hands.
         fields["resctrl"] = list(unused({path: path for path in plan.resctrl}))
+    joined = next((step for step in plan.parent if step.op == "resctrl-join"), None)
+    if joined is not None:
+        fields["rdt"] = list(joined.args)  # for statistics: where resctrl is, and its group
     if plan.cgroup and plan.cgroup.scope:
         unit, _, bus, *_ = plan.cgroup.scope.args
         fields["scope"] = [unit, bus]

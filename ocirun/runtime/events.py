@@ -44,10 +44,10 @@ def _living(settings: Settings, container_id: str) -> Record:
 
 def _statistics(record: Record) -> "dict[str, Any]":
     found = read_stats(record.cgroups)
-    if record.fields.get("resctrl"):
+    if record.fields.get("rdt"):
         from ocirun.runtime.rdtstats import read_resctrl
 
-        found["intel_rdt"] = read_resctrl(record.fields["resctrl"][0])
+        found["intel_rdt"] = read_resctrl(*record.fields["rdt"])
     return found
 
 
@@ -62,13 +62,13 @@ class Events:
     """
 
     def __init__(self, settings: Settings, container_id: str) -> None:
-        self._record = record = _living(settings, container_id)
-        self.ended = False
+        self._opened: list[int] = []
         self._poll = select.epoll(select.EPOLL_CLOEXEC)
         self.fd = self._poll.fileno()
+        self._record = record = _living(settings, container_id)
+        self.ended = False
         self._memory = -1  # memory.events, or the counter of v1
         self._kills = 0
-        self._opened: list[int] = []
         try:
             try:
                 self._end = self._open(posix.pidfd_open(record.pid))
@@ -150,6 +150,9 @@ class Events:
         self._poll.close()
         while self._opened:
             posix.close(self._opened.pop())
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Clock:

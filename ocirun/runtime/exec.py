@@ -9,7 +9,7 @@ from ocirun.runtime.create import check_preserved, console_socket, hand_over, si
 from ocirun.runtime.run import Forwarder, attend
 from ocirun.runtime.settings import Settings, oci_state, status_of
 from ocirun.spec.fastjson import loads
-from ocirun.spec.load import CONFIG, check_spec, read_file, read_input
+from ocirun.spec.load import check_spec, load_kept, read_input
 from ocirun.state.store import Folder, Record
 
 TYPE_CHECKING = False
@@ -162,8 +162,7 @@ def _check_status(folder: Folder, record: Record, request: ExecRequest) -> None:
 
 def _spec(folder: Folder, request: ExecRequest) -> "dict[str, Any]":
     """The container's config as of its creation, with the new process. Raises InvalidConfig."""
-    path = f"/proc/self/fd/{folder.fd}/{CONFIG}"
-    spec: dict[str, Any] = loads(read_file(path), path)  # type: ignore[assignment]
+    spec = load_kept(folder.fd)
     if request.process_file:
         request.process = _read_process(request.process_file)
     spec["process"] = request.process or _changed(spec["process"], request)

@@ -21,4 +21,4 @@ def processes(settings: Settings, container_id: str) -> list[int]:
         )
     from ocirun.cgroups import processes as find
 
-    return sorted(find(record.cgroups))
+    return find(record.cgroups)

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 
-def read_resctrl(group: str) -> dict[str, Any]:
-    """What is known of a container's group; what the machine does not have is left out."""
-    root = Path(group).parent
+def read_resctrl(place: str, group: str) -> dict[str, Any]:
+    """What is known of a container's group; what the machine does not have is left out.
+
+    Args:
+        place: where resctrl is mounted. group: the folder of the group.
+    """
+    root = Path(place)
     found: dict[str, Any] = {}
     for resource, names, info, schema in (
         ("L3", ("cbm_mask", "min_cbm_bits", "num_closids"), "l3_cache_info", "l3_cache_schema"),

@@ -6,7 +6,9 @@ a child of this process.
 
 import posix
 
-from ocirun.cgroups import CgroupPlan, apply, attach, layout, undo
+from ocirun.cgroups import CgroupPlan, apply, attach, kill, layout, undo
+from ocirun.cgroups.files import read
+from ocirun.cgroups.mounts import own_paths
 from ocirun.criu import mounts, streams
 from ocirun.criu import options as criu
 from ocirun.criu.options import CriuOptions, Folders
@@ -15,9 +17,11 @@ from ocirun.errors import InvalidConfig, OcirunError, StepFailed
 from ocirun.executor.parent import Process
 from ocirun.executor.paths import is_directory, make
 from ocirun.linux.ffi import SyscallError
+from ocirun.linux.fs import O_PATH
 from ocirun.linux.mount import MS_BIND, MS_REC, mount
 from ocirun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from ocirun.plan.compile import compile_plan
+from ocirun.plan.options import is_bind
 from ocirun.plan.step import Plan
 from ocirun.runtime.create import (
     Created,
@@ -80,6 +84,8 @@ class Restored(Created):
         """End its processes, and take back its cgroups."""
         if self.pid:
             self.process.end()
+            if self.fields["cgroups"] and not self.fields["ownPids"]:
+                kill(self.fields["cgroups"])
         if self.console >= 0:
             posix.close(self.console)
         if self.scope and self.cgroup is not None and self.cgroup.scope is not None:
@@ -119,6 +125,7 @@ def restore(
             if detach:
                 return 0
             status = attend(born.pid, born.console)
+            signals.pid = 0  # it may be another's from now on
             clear_away(settings, born)
             return status
         finally:
@@ -142,10 +149,8 @@ def _restore(settings: Settings, request: RestoreRequest) -> Restored:
         folder.write_file(CONFIG, data)
         plan = compile_plan(spec, settings.host(), request.id, bundle)
         born = Restored(folder, record_fields(request, spec, plan))
-        paths = born.fields["cgroups"]
-        born.fields["cgroups"] = unused(paths)
+        born.fields["cgroups"] = unused(born.fields["cgroups"])
         folder.write(born.fields)
-        born.fields["cgroups"] = paths  # for the next time: once they are known to be free
         try:
             _call_criu(request, plan, spec, folders, born, console)
             _compare(settings, spec, born.pid)
@@ -177,11 +182,10 @@ def _call_criu(
     born: Restored,
     console: "_socket.socket | None",
 ) -> None:
-    held = [
-        (name, posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC))
-        for _, name, path in criu.external_namespaces(spec)
-    ]
+    held: list[tuple[str, int]] = []
     try:
+        for _, name, path in criu.external_namespaces(spec):
+            held.append((name, _open_namespace(path)))
         service = Service(_root(plan, spec), [fd for _, fd in held], folders.both())
         try:
             fields = criu.common(request, folders, spec, plan.rootfs, LOG)
@@ -199,6 +203,19 @@ def _call_criu(
     finally:
         for _, fd in held:
             posix.close(fd)
+
+
+def _open_namespace(path: str) -> int:
+    try:
+        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise StepFailed(
+            "cannot join a namespace that the container has had",
+            pointer="/linux/namespaces",
+            syscall="open",
+            errno=error.errno or 0,
+            path=path,
+        ) from None
 
 
 def _compare(settings: Settings, spec: "dict[str, Any]", pid: int) -> None:
@@ -274,16 +291,14 @@ def _join_cgroups(plan: Plan, born: Restored, pid: int) -> None:
         start(plan.cgroup, pid)
         born.scope = True
     born.made = apply(plan.cgroup)
+    born.fields["cgroups"] = plan.cgroup.paths  # they are known to be free
+    born.folder.write(born.fields)
     attach(plan.cgroup, pid)
 
 
 def _own(pid: int) -> "list[tuple[str, str]]":
     """(controller, cgroup) of a process, as CRIU wants it (cgroups(7), /proc/PID/cgroup)."""
-    fd = posix.open(f"/proc/{pid}/cgroup", posix.O_RDONLY | posix.O_CLOEXEC)
-    text = posix.read(fd, 1 << 16).decode("utf-8", "surrogateescape")
-    posix.close(fd)
-    rows = [line.split(":", 2) for line in text.splitlines()]
-    return [(key, path) for _, keys, path in rows for key in keys.split(",")]
+    return list(own_paths(read(f"/proc/{pid}/cgroup")).items())
 
 
 def _root(plan: Plan, spec: "dict[str, Any]") -> "Callable[[], None]":
@@ -330,11 +345,11 @@ def _mount_points(spec: "dict[str, Any]", bundle: str) -> list[tuple[bytes, bool
             continue  # CRIU brings what is in it, or it is the host's
         directory = True
         source = entry.get("source") or ""
-        if (entry.get("type") or "") == "bind" or "bind" in (entry.get("options") or ()):
+        if is_bind(entry):
             fd = -1
             try:
                 full = source if source.startswith("/") else f"{bundle}/{source}"
-                fd = posix.open(full, 0o10000000 | posix.O_CLOEXEC)  # O_PATH
+                fd = posix.open(full, O_PATH | posix.O_CLOEXEC)
                 directory = is_directory(fd)
             except OSError as error:
                 raise StepFailed(

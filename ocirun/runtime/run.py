@@ -59,6 +59,7 @@ def run(
             if detach:
                 return 0
             status = attend(born.pid, born.console)
+            signals.pid = 0  # it may be another's from now on
             if not keep:
                 clear_away(settings, born)
             return status

@@ -10,7 +10,7 @@ from ocirun.cgroups.update import compile_update, completed, merged, wanted
 from ocirun.errors import OcirunError, Unsupported, WrongStatus
 from ocirun.runtime.settings import Settings, status_of
 from ocirun.spec.fastjson import dumps, loads
-from ocirun.spec.load import CONFIG, accept, read_file, read_input
+from ocirun.spec.load import CONFIG, check_spec, load_kept, read_input
 from ocirun.state.store import Folder, Record
 
 TYPE_CHECKING = False
@@ -86,23 +86,25 @@ def update(settings: Settings, container_id: str, source: Source) -> None:
 
 
 def _update(settings: Settings, folder: Folder, record: Record, source: Source) -> None:
-    path = f"/proc/self/fd/{folder.fd}/{CONFIG}"
-    spec: dict[str, Any] = loads(read_file(path), path)  # type: ignore[assignment]
+    spec = load_kept(folder.fd)
     linux = spec.setdefault("linux", {})
     own = linux.get("resources") or {}
     linux["resources"] = source.resources
-    data = dumps(spec).encode()
-    asked = accept(loads(data, path), data, "")["linux"]["resources"]
+    asked = check_spec(spec)["linux"]["resources"]
     version = spec["ociVersion"]
     asked = wanted(asked, own, version)
+    rdt = source.l3_cache or source.memory_bandwidth
+    if rdt:
+        from ocirun.runtime.updaterdt import need_resctrl, update_resctrl
+
+        need_resctrl(settings)
     if asked:
         _change(record, asked, own, version)
     linux["resources"] = merged(own, asked)
-    if source.l3_cache or source.memory_bandwidth:
-        from ocirun.runtime.updaterdt import update_resctrl
-
-        update_resctrl(settings, folder, record, spec, source)
     folder.write_file(CONFIG, dumps(spec).encode())
+    if rdt:
+        update_resctrl(settings, folder, record, spec, source)
+        folder.write_file(CONFIG, dumps(spec).encode())
 
 
 def _change(record: Record, asked: "dict[str, Any]", own: "dict[str, Any]", version: str) -> None:

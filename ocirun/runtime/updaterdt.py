@@ -3,6 +3,7 @@
 As with runc, a container without linux.intelRdt gets a group of its own by the first update.
 """
 
+from errno import ESRCH
 from typing import TYPE_CHECKING, Any
 
 from ocirun.errors import OcirunError, Unsupported
@@ -27,13 +28,7 @@ def update_resctrl(
     Raises Unsupported where resctrl is not mounted, InvalidConfig for lines that are none,
     StepFailed.
     """
-    root = settings.host().resctrl()
-    if not root:
-        raise Unsupported(
-            "no resctrl file system is mounted on this machine",
-            hint="--l3-cache-schema and --mem-bw-schema need a processor and a kernel with RDT, "
-            "and `mount -t resctrl resctrl /sys/fs/resctrl`",
-        )
+    root = need_resctrl(settings)
     linux = spec["linux"]
     asked = {"l3CacheSchema": source.l3_cache, "memBwSchema": source.memory_bandwidth}
     asked = {key: value for key, value in asked.items() if value}
@@ -46,12 +41,34 @@ def update_resctrl(
         undo = group(record.pid, root, directory, schemata, b"")
         if undo is not None:
             record.fields["resctrl"] = [*record.fields.get("resctrl", ()), directory]
-            folder.write(record.fields)
+        record.fields["rdt"] = [root, directory]
+        folder.write(record.fields)
         for pid in pids:
-            join(pid, root, directory)
+            _join(pid, root, directory)
     except ResctrlError as error:
-        raise _failed(directory, schemata, error) from None
+        raise _failed(root, directory, schemata, error) from None
     linux["intelRdt"] = {**(own or {}), **asked}
+
+
+def need_resctrl(settings: "Settings") -> str:
+    """Where resctrl is mounted. Raises Unsupported if it is not."""
+    root = settings.host().resctrl()
+    if not root:
+        raise Unsupported(
+            "no resctrl file system is mounted on this machine",
+            hint="--l3-cache-schema and --mem-bw-schema need a processor and a kernel with RDT, "
+            "and `mount -t resctrl resctrl /sys/fs/resctrl`",
+        )
+    return root
+
+
+def _join(pid: int, root: str, directory: str) -> None:
+    """Put a process into the group, unless it has ended meanwhile."""
+    try:
+        join(pid, root, directory)
+    except ResctrlError as error:
+        if error.errno != ESRCH:
+            raise
 
 
 def _processes(record: "Record") -> list[int]:
@@ -62,8 +79,7 @@ def _processes(record: "Record") -> list[int]:
     return processes(record.cgroups)
 
 
-def _failed(directory: str, schemata: bytes, error: ResctrlError) -> OcirunError:
-    root = directory.rpartition("/")[0]
+def _failed(root: str, directory: str, schemata: bytes, error: ResctrlError) -> OcirunError:
     step = Step("resctrl-group", "", root, directory, schemata, b"")
     failure = step_failed(step, error.errno or 0, error.call)
     failure.kernel = error.words

@@ -43,6 +43,15 @@ def check_spec(value: "dict[str, Any]") -> "dict[str, Any]":
     return accept(loads(data), data, "")
 
 
+def load_kept(folder: int) -> "dict[str, Any]":
+    """The config of a container as of its creation, from its state folder (a descriptor).
+
+    Raises BundleError, InvalidJSON.
+    """
+    path = f"/proc/self/fd/{folder}/{CONFIG}"
+    return loads(read_file(path), path)  # type: ignore[return-value]
+
+
 def read_config(bundle: str) -> bytes:
     """The bytes of config.json in the directory `bundle`; raises BundleError.
 

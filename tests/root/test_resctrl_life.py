@@ -102,7 +102,12 @@ def test_from_create_to_delete(settings: Settings, bundle: Path, root: Path, the
 
 def test_a_named_class_stays(settings: Settings, bundle: Path, root: Path) -> None:
     write(bundle, intelRdt={"closID": "gold", "schemata": ["MB:0=20"]})
-    ended(settings, made(settings, bundle))
+    pid = made(settings, bundle)
+    folder = settings.store.open("box")
+    record = folder.read()
+    folder.close()
+    assert record.fields["rdt"] == [str(root), str(root / "gold")]  # whose statistics are its own
+    ended(settings, pid)
     assert (root / "gold").exists()
 
 

@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 from lib.marks import resources_mark
 
-from ocirun.cgroups import CgroupPlan, compile_cgroup, systemd
+from ocirun.cgroups import CgroupPlan, compile_cgroup, scopes, systemd
 from ocirun.cgroups.bus import Bus, BusError
 from ocirun.cgroups.devices import compile_devices
 from ocirun.cgroups.gvariant import parse
 from ocirun.cgroups.mounts import Layout
-from ocirun.cgroups.properties import INFINITY, bits, from_annotations, from_rules
+from ocirun.cgroups.properties import (
+    INFINITY,
+    bits,
+    from_annotations,
+    from_rules,
+    without_limit,
+)
 from ocirun.cgroups.words import describe
 from ocirun.errors import InvalidConfig, Unsupported
 from ocirun.plan.compile import compile_plan
@@ -500,3 +506,19 @@ def test_without_the_library(monkeypatch):
     with pytest.raises(Unsupported) as caught:
         importlib.import_module("ocirun.cgroups.bus")
     assert ("jeepney" in caught.value.message, bool(caught.value.hint)) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("signature", "value"),
+    [
+        ("t", INFINITY),
+        ("ay", b""),
+        ("s", "auto"),
+        ("a(ss)", ()),
+    ],
+)
+def test_a_property_without_limit(signature: str, value: object) -> None:
+    """What systemd is told again when an update fails and there was nothing before."""
+    told = ("Any", signature, 1, 0, "/linux/resources")
+    assert without_limit(told)[2] == value
+    scopes._variant(signature, value)  # of a form that can be sent

@@ -169,7 +169,7 @@ def test_statistics_of_resctrl(tmp_path: Any) -> None:
         (info / name).write_text(text + "\n")
     (tmp_path / "schemata").write_text("    L3:0=fff\n    MB:0=100\n")
     (group / "schemata").write_text("    L3:0=00f\n")
-    assert read_resctrl(str(group)) == {
+    assert read_resctrl(str(tmp_path), str(group)) == {
         "l3_cache_info": {"cbm_mask": "fff", "min_cbm_bits": 1, "num_closids": 16},
         "l3_cache_schema_root": "L3:0=fff",
         "l3_cache_schema": "L3:0=00f",
