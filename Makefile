@@ -8,7 +8,7 @@ STAMPS := .stamps
 
 # What the tests, the demo and the benchmark run beside ocirun itself.
 DEBIAN_PACKAGES := busybox-static runc crun strace skopeo umoci gcc libc6-dev uidmap dbus-daemon
-DEBIAN_PACKAGES += libseccomp2
+DEBIAN_PACKAGES += libseccomp2 man-db mandoc
 # The kernels of tests/lab. What apt cannot install is told by the tests that skip.
 LAB_PACKAGES := user-mode-linux qemu-system-x86 debootstrap e2fsprogs
 # The engines of tests/engines, without their services (tools/setup.sh).
@@ -71,11 +71,13 @@ types: $(STAMPS)/setup ## check the types, strictly
 
 generated: $(STAMPS)/setup ## check that the generated files are current
 	@$(BIN)/python -m tools.gen_table --check
+	@$(BIN)/python -m tools.gen_man --check
 	@$(BIN)/python -m tools.gen_fastcheck --check
 	@$(BIN)/python -m tools.gen_coverage --check
 
 generate: $(STAMPS)/setup ## write the generated files again
 	@$(BIN)/python -m tools.gen_table
+	@$(BIN)/python -m tools.gen_man
 	@$(BIN)/python -m tools.gen_fastcheck
 	@$(BIN)/python -m tools.gen_coverage
 

@@ -4,7 +4,8 @@ Usage: python tools/install.py PREFIX             `make install`
        python tools/install.py --editable PREFIX  a launcher for this checkout, for tests
        python tools/install.py --remove PREFIX    `make uninstall`
 
-PREFIX/lib/ocirun is the environment, PREFIX/bin/ocirun the launcher. The launcher
+PREFIX/lib/ocirun is the environment, PREFIX/bin/ocirun the launcher, PREFIX/share has
+the manual pages. The launcher
 starts that environment's interpreter isolated (-I: no PYTHON* variables, no
 folder of the caller's on the path) and without `site` (-S: 5 ms), and imports
 nothing but the quick path. Only the standard library is used here.
@@ -21,6 +22,8 @@ import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+SHARED = ("man/man8/ocirun.8", "man/man8/ocirun-*.8")
+"""The files below PREFIX/share that are ocirun's."""
 SHEBANG_MAX = 255
 """Bytes of a first line that the kernel reads (BINPRM_BUF_SIZE, execve(2))."""
 
@@ -101,6 +104,7 @@ def install(prefix: Path) -> None:
     )
     lines = write_archive(python, site, home / "ocirun.archive")
     write_launcher(prefix / "bin" / "ocirun", python, [str(site)], True, lines)
+    install_shared(prefix)
 
 
 def write_archive(python: Path, site: Path, target: Path) -> str:
@@ -124,6 +128,25 @@ def remove(prefix: Path) -> None:
     """Remove what `install` made, and nothing else."""
     (prefix / "bin" / "ocirun").unlink(missing_ok=True)
     shutil.rmtree(prefix / "lib" / "ocirun", ignore_errors=True)
+    remove_shared(prefix)
+
+
+def install_shared(prefix: Path) -> None:
+    """Copy the files of share/, for everybody to read; folders that are there stay as they are."""
+    remove_shared(prefix)
+    for file in (CHECKOUT / "share").rglob("*"):
+        if file.is_file():
+            target = prefix / file.relative_to(CHECKOUT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+            target.chmod(0o644)
+
+
+def remove_shared(prefix: Path) -> None:
+    """Remove what this version, or an earlier one, has below PREFIX/share."""
+    for pattern in SHARED:
+        for file in (prefix / "share").glob(pattern):
+            file.unlink()
 
 
 def stamp_commit(version: Path) -> None:

@@ -3,10 +3,10 @@
 Callers of runc may write any option with one dash or two (`-no-subreaper`,
 `--b DIR`), because Go's flag package does not tell them apart. `Command` and
 `Group` accept that too; help and completion show the usual form, and no type
-behind options that take no value.
+behind options that take no value. Usage names arguments as manual pages do.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
 
@@ -33,6 +33,22 @@ def _without_flag_types(parameters: "list[Parameter]") -> "list[Parameter]":
 
 class Command(TyperCommand):
     """A command whose options can be written as in Go: `app.command(cls=Command)`."""
+
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        """As Typer's; each paragraph of the help is one line, for the terminal to break."""
+        super().__init__(name, **settings)
+        paragraphs = (self.help or "").split("\n\n")
+        self.help = "\n\n".join(" ".join(text.split()) for text in paragraphs)
+
+    def collect_usage_pieces(self, ctx: "Context") -> list[str]:
+        """Return what stands behind the command's name: ID, [SIGNAL], NAME..."""
+        pieces = [self.options_metavar] if self.options_metavar else []
+        for parameter in self.get_params(ctx):
+            if parameter.param_type_name == "argument":
+                name = parameter.metavar or str(parameter.name).upper()
+                bare = parameter.required or name.startswith("[")
+                pieces.append(name if bare else f"[{name}]")
+        return pieces
 
     def make_parser(self, ctx: "Context") -> "_OptionParser":
         """Return Typer's parser, which then knows each option with one dash and with two."""

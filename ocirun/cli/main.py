@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from ocirun.cli import commands
+from ocirun.cli.commands.common import examples
 from ocirun.cli.gostyle import Group
 from ocirun.cli.log import setup
 from ocirun.cli.options import Options
@@ -25,6 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "ocirun launch box host sh          # this machine under a throw-away layer",
+        "ocirun run --bundle /srv/web web   # a bundle, with its config.json",
+        "ocirun explain /srv/web            # what that would do",
+        "ocirun doctor                      # what this host can do",
+    ),
 )
 
 
@@ -64,11 +71,14 @@ def global_options(
         bool, typer.Option("--systemd-cgroup", help="Short for --cgroup-manager systemd.")
     ] = False,
     cgroup_manager: Annotated[
-        Literal["cgroupfs", "systemd", "disabled"], typer.Option(help="Who makes the cgroups.")
+        Literal["cgroupfs", "systemd", "disabled"],
+        typer.Option(help="Who makes the cgroups."),
     ] = "cgroupfs",
     rootless: Annotated[
         Literal["true", "false", "auto"],
-        typer.Option(help="Ignore missing permissions on cgroups."),
+        typer.Option(
+            help="Whether the caller has no privileges: cgroups that cannot be made are left out."
+        ),
     ] = "auto",
     version: Annotated[
         bool,

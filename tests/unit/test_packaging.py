@@ -36,6 +36,13 @@ def test_the_wheel_has_every_module_and_schema(site: Path) -> None:
     assert len(schemas) >= 3
 
 
+def test_the_wheel_has_the_manual_pages(site: Path) -> None:
+    (share,) = site.glob("*.data/data/share")
+    files = {path.relative_to(CHECKOUT / "share") for path in (CHECKOUT / "share").rglob("*.*")}
+    assert files == {path.relative_to(share) for path in share.rglob("*.*")}
+    assert Path("man/man8/ocirun-run.8") in files
+
+
 def test_the_wheel_has_an_ordinary_console_script(site: Path) -> None:
     (entry_points,) = site.glob("*.dist-info/entry_points.txt")
     assert "ocirun = ocirun.cli.entry:main" in entry_points.read_text()
@@ -124,10 +131,26 @@ def test_the_commit_is_written_into_the_copy(tmp_path: Path) -> None:
     assert f'COMMIT = "{head or "unknown"}"' in copy.read_text()
 
 
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
 def test_remove_takes_only_its_own(tmp_path: Path) -> None:
-    for name in ("bin/ocirun", "bin/other", "lib/ocirun/x", "lib/other/x"):
+    (tmp_path / "share/man/man8").mkdir(parents=True, mode=0o711)
+    before = os.umask(0o077)
+    try:
+        install.install_shared(tmp_path)
+    finally:
+        os.umask(before)
+    assert files(tmp_path / "share") == files(CHECKOUT / "share")
+    page = tmp_path / "share/man/man8/ocirun-run.8"
+    assert page.stat().st_mode & 0o777 == 0o644
+    assert page.parent.stat().st_mode & 0o777 == 0o711
+    for name in ("bin/ocirun", "bin/other", "lib/ocirun/x", "lib/other/x",
+                 "share/man/man8/ocirun-old.8", "share/man/man8/ocirunner.8"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    install.install_shared(tmp_path)
+    assert not (tmp_path / "share/man/man8/ocirun-old.8").exists()
     install.remove(tmp_path)
-    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["bin/other", "lib/other/x"]
+    assert files(tmp_path) == ["bin/other", "lib/other/x", "share/man/man8/ocirunner.8"]

@@ -29,7 +29,12 @@ def checkpoint(
     shell_job: criu.ShellJob = False,
     lazy_pages: criu.LazyPages = False,
     status_fd: Annotated[
-        int, typer.Option(metavar="N", help="Descriptor that gets a NUL once pages can be had.")
+        int,
+        typer.Option(
+            metavar="N",
+            help="Descriptor that gets a NUL once pages can be had.",
+            show_default=False,
+        ),
     ] = -1,
     page_server: Annotated[
         str, typer.Option(metavar="ADDRESS:PORT", help="CRIU page server that takes the memory.")
@@ -43,7 +48,11 @@ def checkpoint(
     auto_dedup: criu.AutoDedup = False,
     link_remap: criu.LinkRemap = False,
 ) -> int:
-    """Write a running container to files (CRIU), for `restore`; it is deleted then."""
+    """Write a running container to files (CRIU), for `restore`; it is deleted then.
+
+    Root of the machine and a CRIU that knows its kernel are needed: `ocirun doctor` tells. The
+    root file system is not written. If CRIU fails, the container runs on.
+    """
     from ocirun.runtime.checkpoint import CheckpointRequest
 
     request = CheckpointRequest(id)
@@ -61,4 +70,9 @@ def checkpoint(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("checkpoint", cls=Command)(checkpoint)
+    epilog = common.examples(
+        "ocirun checkpoint --image-path /var/tmp/web web",
+        "ocirun checkpoint --leave-running --tcp-established web",
+        "ocirun checkpoint --pre-dump --image-path /var/tmp/before web",
+    )
+    app.command("checkpoint", cls=Command, epilog=epilog)(checkpoint)

@@ -57,3 +57,8 @@ def runtime(ctx: typer.Context) -> "Runtime":
     from ocirun.cli.hot import open_runtime
 
     return open_runtime(ctx.obj)
+
+
+def examples(*lines: str) -> str:
+    """Return command lines, which may have a comment, as the end of a command's help."""
+    return "\n".join(("Examples:", *lines))

@@ -18,7 +18,12 @@ def create(
     preserve_fds: common.PreserveFds = 0,
     pidfd_socket: common.PidfdSocket = "",
 ) -> int:
-    """Create a container from a bundle; its process waits for [b]start[/]."""
+    """Create a container from a bundle; its process waits for `start`.
+
+    Namespaces, mounts, cgroups and devices are made and the hooks before the start are run: all
+    but the command itself. If anything fails, nothing is left, and the error names the line of
+    config.json that asked for it.
+    """
     return hot.create(
         ctx.obj,
         id=id,
@@ -34,4 +39,8 @@ def create(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("create", cls=Command)(create)
+    epilog = common.examples(
+        "ocirun create --bundle /srv/web web",
+        "ocirun create --pid-file /run/web.pid web    # the bundle is the current folder",
+    )
+    app.command("create", cls=Command, epilog=epilog)(create)

@@ -7,7 +7,9 @@ import typer
 WorkPath = Annotated[
     str,
     typer.Option(
-        metavar="DIR", help="Folder of CRIU's log and the like (default: that of the images)."
+        metavar="DIR",
+        help="Folder of CRIU's log and the like. [dim](default: that of the images)[/]",
+        show_default=False,
     ),
 ]
 TcpEstablished = Annotated[
@@ -34,7 +36,7 @@ LazyPages = Annotated[
 ]
 CgroupsMode = Annotated[
     Literal["soft", "full", "strict", "props", "none", "ignore"],
-    typer.Option("--manage-cgroups-mode", help="What CRIU does about cgroups."),
+    typer.Option("--manage-cgroups-mode", help="As --manage-cgroups of criu(8)."),
 ]
 EmptyNs = Annotated[
     list[str] | None,

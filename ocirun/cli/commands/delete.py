@@ -19,10 +19,18 @@ def delete(
         bool, typer.Option("--regex", "-r", help="ID is a pattern: do it to all that match.")
     ] = False,
 ) -> int:
-    """Delete a stopped container and everything that belongs to it."""
+    """Delete a stopped container and everything that belongs to it.
+
+    Its cgroups and its state are removed, and the poststop hooks are run. A container that has
+    not stopped is refused, unless --force kills it first.
+    """
     return hot.delete(ctx.obj, id=id, force=force, regex=regex)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("delete", cls=Command)(delete)
+    epilog = common.examples(
+        "ocirun delete web",
+        "ocirun delete --force --regex '^test-'",
+    )
+    app.command("delete", cls=Command, epilog=epilog)(delete)

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ocirun.cli.commands import common
 from ocirun.cli.gostyle import Command
 from ocirun.cli.output import emit, wants_colour
 
@@ -15,8 +16,9 @@ def doctor(
 ) -> int:
     """Try what containers need of this host, and tell how to mend what is missing.
 
-    Everything is tried in short-lived processes, which leave nothing. The exit status is 0 if
-    containers can be run, else 1.
+    Everything is tried in short-lived processes, which leave nothing.
+
+    Exit status: 0 if containers can be run, else 1.
     """
     from ocirun.cli.findings import lines, table
     from ocirun.doctor import can_run, examine
@@ -37,4 +39,8 @@ def doctor(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("doctor", cls=Command)(doctor)
+    epilog = common.examples(
+        "ocirun doctor",
+        "ocirun doctor --format json",
+    )
+    app.command("doctor", cls=Command, epilog=epilog)(doctor)

@@ -17,10 +17,18 @@ def events(
     ] = "5s",
     stats: Annotated[bool, typer.Option("--stats", help="Print the statistics once.")] = False,
 ) -> int:
-    """Show what a container uses, until it ends: a table on a terminal, else lines of JSON."""
+    """Show what a container uses, until it ends: a table on a terminal, else lines of JSON.
+
+    Lines have the form of runc's: their `type` is stats, or oom when the container has run out
+    of memory.
+    """
     return hot.events(ctx.obj, id=id, interval=interval, stats=stats)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("events", cls=Command)(events)
+    epilog = common.examples(
+        "ocirun events --interval 500ms web",
+        "ocirun events --stats web",
+    )
+    app.command("events", cls=Command, epilog=epilog)(events)

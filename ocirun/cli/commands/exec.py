@@ -36,7 +36,7 @@ def exec_(
     tty: Annotated[bool, typer.Option("--tty", "-t", help="Give it a terminal.")] = False,
     user: Annotated[
         str,
-        typer.Option("--user", "-u", metavar="UID[:GID]", help="Run as.", show_default=False),
+        typer.Option("--user", "-u", metavar="UID[:GID]", help="Run as user.", show_default=False),
     ] = "",
     additional_gids: Annotated[
         list[str] | None,
@@ -70,7 +70,15 @@ def exec_(
     ] = False,
     pidfd_socket: common.PidfdSocket = "",
 ) -> int:
-    """Run one more process in a container, and exit with its status."""
+    """Run one more process in a container, and exit with its status.
+
+    It joins the namespaces and the cgroup of the container, and is confined as the container's
+    own process is: what the options do not say is taken from config.json. Options end where
+    COMMAND begins.
+
+    Exit status: that of the process, or 128 + the signal that has ended it; with --detach 0, once
+    it runs; 255 if it could not be run.
+    """
     return hot.exec_(
         ctx.obj,
         id=id,
@@ -97,4 +105,9 @@ def exec_(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("exec", cls=InnerCommand)(exec_)
+    epilog = common.examples(
+        "ocirun exec --tty web sh",
+        "ocirun exec --user 1000:1000 --cwd /tmp --env HOME=/tmp web id",
+        "ocirun exec --process process.json web",
+    )
+    app.command("exec", cls=InnerCommand, epilog=epilog)(exec_)

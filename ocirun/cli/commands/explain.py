@@ -59,4 +59,8 @@ def _lines(steps: "list[Explained]") -> list[list[tuple[str, str]]]:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("explain", cls=Command)(explain)
+    epilog = common.examples(
+        "ocirun explain /srv/web",
+        "ocirun --systemd-cgroup explain --id web /srv/web",
+    )
+    app.command("explain", cls=Command, epilog=epilog)(explain)

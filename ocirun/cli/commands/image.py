@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ocirun.cli.commands import common
 from ocirun.cli.gostyle import Command, Group
 from ocirun.cli.output import emit
 from ocirun.image.store import Image, Store
@@ -49,7 +50,11 @@ def import_(
     ] = "64g",
     data_root: DataRoot = "",
 ) -> int:
-    """Import an image from a file or a directory."""
+    """Import an image from a file or a directory.
+
+    Tars may be compressed by gzip, bzip2, xz or zstd. Digests are checked where there are any. An
+    image is there as a whole or not at all.
+    """
     from ocirun.cli.progress import progress_bar
     from ocirun.image.importer import ImportOptions, import_image
     from ocirun.image.options import parse_size
@@ -84,7 +89,10 @@ def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Images to remove.")],
     data_root: DataRoot = "",
 ) -> int:
-    """Remove images that no launched container uses."""
+    """Remove images that no launched container uses.
+
+    One that is used is an error, and so is one that is not there.
+    """
     store = Store(data_root)
     for name in names:
         store.remove_image(name)
@@ -115,7 +123,14 @@ def _size(size: float) -> str:
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group = typer.Typer(cls=Group, no_args_is_help=True)
-    group.command("import", cls=Command)(import_)
-    group.command("list", cls=Command)(list_)
-    group.command("remove", cls=Command)(remove)
+    importing = common.examples(
+        "ocirun image import box rootfs.tar",
+        "docker save busybox:1.36 | ocirun image import busybox:1.36 -",
+        "ocirun image import --reference v2 app:2 layout/",
+    )
+    listing = common.examples("ocirun image list")
+    removing = common.examples("ocirun image remove busybox:1.36 box")
+    group.command("import", cls=Command, epilog=importing)(import_)
+    group.command("list", cls=Command, epilog=listing)(list_)
+    group.command("remove", cls=Command, epilog=removing)(remove)
     app.add_typer(group, name="image", help="Import, list and remove images.")

@@ -23,10 +23,19 @@ def kill(
         bool, typer.Option("--regex", "-r", help="ID is a pattern: do it to all that match.")
     ] = False,
 ) -> int:
-    """Send a signal to the container's process."""
+    """Send a signal to the container's process.
+
+    That process has pid 1 in its pid namespace: signals but KILL and STOP reach it only if it has
+    a handler for them (pid_namespaces(7)).
+    """
     return hot.kill(ctx.obj, id=id, signal=signal, all_=all_, regex=regex)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("kill", cls=Command)(kill)
+    epilog = common.examples(
+        "ocirun kill web                  # TERM",
+        "ocirun kill --all web KILL",
+        "ocirun kill --regex '^test-' INT",
+    )
+    app.command("kill", cls=Command, epilog=epilog)(kill)

@@ -39,7 +39,7 @@ def launch(
             "--env",
             "-e",
             metavar="NAME[=VALUE]",
-            help="Set, or pass on, a variable.",
+            help="Set a variable; NAME alone passes on the caller's.",
             show_default=False,
         ),
     ] = None,
@@ -65,7 +65,7 @@ def launch(
             "--volume",
             "-v",
             metavar="SRC:DST[:ro]",
-            help="Show a directory or file of the host.",
+            help="Show a directory or file of the host; `ro`: to read only.",
             show_default=False,
         ),
     ] = None,
@@ -106,7 +106,14 @@ def launch(
     ] = "",
     data_root: DataRoot = "",
 ) -> int:
-    """Run an image: a writable layer over it, gone when it ends; exit with its status."""
+    """Run an image: a writable layer over it, gone when it ends; exit with its status.
+
+    The image `host` is always there: the root file system of this machine, which is not changed.
+    Other images come from `ocirun image import`. Options end where COMMAND begins.
+
+    Exit status: that of the process, or 128 + the signal that has ended it; with --detach 0, once
+    it runs; 1 if there could be no container.
+    """
     from ocirun.image.bundle import write_bundle
     from ocirun.image.launch import launch as run
     from ocirun.image.options import LaunchOptions
@@ -139,4 +146,9 @@ def launch(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("launch", cls=LaunchCommand)(launch)
+    epilog = common.examples(
+        "ocirun launch box host sh",
+        "ocirun launch --tty --memory 64m box busybox:1.36 sh",
+        "ocirun launch -v /srv/data:/data:ro -e LANG box busybox:1.36 ls /data",
+    )
+    app.command("launch", cls=LaunchCommand, epilog=epilog)(launch)

@@ -22,10 +22,19 @@ def ps(
         Literal["table", "json"], typer.Option("--format", "-f", help="Form of the answer.")
     ] = "table",
 ) -> int:
-    """Show the processes of a container."""
+    """Show the processes of a container.
+
+    They are those of its cgroup. The table is that of ps(1) on the host, cut down to the
+    container; JSON is the list of their pids.
+    """
     return hot.ps(ctx.obj, id=id, format=format, arguments=arguments)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("ps", cls=InnerCommand)(ps)
+    epilog = common.examples(
+        "ocirun ps web",
+        "ocirun ps web -o pid,user,cmd",
+        "ocirun ps --format json web",
+    )
+    app.command("ps", cls=InnerCommand, epilog=epilog)(ps)

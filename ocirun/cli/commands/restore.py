@@ -44,7 +44,15 @@ def restore(
         str, typer.Option(metavar="CONTEXT", help="SELinux context of mounts that have one.")
     ] = "",
 ) -> int:
-    """Restore a container from a checkpoint, wait for its end and delete it."""
+    """Restore a container from a checkpoint, wait for its end and delete it.
+
+    Processes, memory, open files and pipes come from the images; cgroups, limits and what is
+    bound from the host come from the bundle's config.json. The root file system must be there,
+    as it was.
+
+    Exit status: that of the process, or 128 + the signal that has ended it; with --detach 0, once
+    it runs; 1 if it could not be restored.
+    """
     from ocirun.runtime.restore import RestoreRequest
 
     request = RestoreRequest(id, bundle)
@@ -60,4 +68,7 @@ def restore(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("restore", cls=Command)(restore)
+    epilog = common.examples(
+        "ocirun restore --detach --image-path /var/tmp/web --bundle /srv/web web",
+    )
+    app.command("restore", cls=Command, epilog=epilog)(restore)

@@ -27,7 +27,14 @@ def run(
     preserve_fds: common.PreserveFds = 0,
     pidfd_socket: common.PidfdSocket = "",
 ) -> int:
-    """Create a container, start it, wait for its end and delete it; exit with its status."""
+    """Create a container, start it, wait for its end and delete it; exit with its status.
+
+    Signals are passed on to the container's process. If config.json asks for a terminal, it is
+    the caller's own; with --detach it is sent to --console-socket.
+
+    Exit status: that of the process, or 128 + the signal that has ended it; with --detach 0, once
+    it runs; 1 if there could be no container.
+    """
     return hot.run(
         ctx.obj,
         id=id,
@@ -46,4 +53,8 @@ def run(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("run", cls=Command)(run)
+    epilog = common.examples(
+        "ocirun run --bundle /srv/web web",
+        "ocirun run --detach --pid-file /run/web.pid web",
+    )
+    app.command("run", cls=Command, epilog=epilog)(run)

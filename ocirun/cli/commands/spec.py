@@ -20,7 +20,10 @@ def spec(
         bool, typer.Option("--rootless", help="For a container that an ordinary user runs.")
     ] = False,
 ) -> int:
-    """Write a config.json to start from; never over an existing one."""
+    """Write a config.json to start from; never over an existing one.
+
+    It runs `sh` on a terminal, with the root file system in the folder `rootfs` beside it.
+    """
     from ocirun.spec.default import default_spec
 
     path = Path(bundle, file)
@@ -37,4 +40,8 @@ def spec(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("spec", cls=Command)(spec)
+    epilog = common.examples(
+        "ocirun spec --bundle /srv/web",
+        "ocirun spec --rootless",
+    )
+    app.command("spec", cls=Command, epilog=epilog)(spec)

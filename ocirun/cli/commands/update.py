@@ -45,7 +45,11 @@ def update(
     kernel_memory: Annotated[str, _limit("SIZE", "Ignored.", hidden=True)] = "",
     kernel_memory_tcp: Annotated[str, _limit("SIZE", "Ignored.", hidden=True)] = "",
 ) -> int:
-    """Change the limits of a container; those that are not named stay as they are."""
+    """Change the limits of a container; those that are not named stay as they are.
+
+    SIZE is a number of bytes, or one like 512K, 64M or 1.5G. If the kernel refuses one of the
+    limits, those that have been changed are taken back.
+    """
     return hot.update(
         ctx.obj,
         id=id,
@@ -73,4 +77,8 @@ def update(
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("update", cls=Command)(update)
+    epilog = common.examples(
+        "ocirun update --memory 64M --pids-limit 100 web",
+        "ocirun update --resources limits.json web",
+    )
+    app.command("update", cls=Command, epilog=epilog)(update)

@@ -21,6 +21,8 @@ def validate(
 ) -> int:
     """Check a bundle's config.json: every error and warning at once.
 
+    Each finding has its line, column and JSON pointer. Warnings do not make a bundle invalid.
+
     Exit status: 0 valid, 1 invalid, 2 unreadable.
     """
     from ocirun.spec.validate import validate_bundle
@@ -56,4 +58,8 @@ def _lines(report: "Report") -> list[list[tuple[str, str]]]:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("validate", cls=Command)(validate)
+    epilog = common.examples(
+        "ocirun validate /srv/web",
+        "ocirun validate --format json /srv/web",
+    )
+    app.command("validate", cls=Command, epilog=epilog)(validate)
