@@ -172,6 +172,7 @@ class Runtime:
         id: str,
         bundle: str = ".",
         *,
+        config: str = "",
         pid_file: str = "",
         console_socket: str = "",
         no_pivot: bool = False,
@@ -179,10 +180,14 @@ class Runtime:
         preserve_fds: int = 0,
         pidfd_socket: str = "",
     ) -> Container:
-        """Create a container that waits for `start` (runtime.md, "create")."""
+        """Create a container that waits for `start` (runtime.md, "create").
+
+        `config` is a file that takes the place of the bundle's config.json.
+        """
         from ocirun.runtime.create import Request, create
 
         request = Request(id, bundle)
+        request.config = config
         request.pid_file = pid_file
         request.console_socket = console_socket
         request.no_pivot = no_pivot
@@ -197,6 +202,7 @@ class Runtime:
         id: str,
         bundle: str = ".",
         *,
+        config: str = "",
         pid_file: str = "",
         console_socket: str = "",
         detach: bool = False,
@@ -216,6 +222,7 @@ class Runtime:
         from ocirun.runtime.run import run
 
         request = Request(id, bundle)
+        request.config = config
         request.pid_file = pid_file
         request.console_socket = console_socket
         request.no_pivot = no_pivot

@@ -26,7 +26,9 @@ class OcirunError(Exception):
 
     exit_code = 1
     document = ""
-    """What the pointer leads into if it is not a bundle's config.json; with a place in it."""
+    """What the pointer leads into if it is not a container's config; with a place in it."""
+    config = ""
+    """The config that the pointer speaks of; "" for config.json in `bundle`."""
 
     def __init__(
         self,

@@ -1,9 +1,10 @@
 """Options as runc's users know them, on top of Typer; nothing else.
 
 Callers of runc may write any option with one dash or two (`-no-subreaper`,
-`--b DIR`), because Go's flag package does not tell them apart. `Command` and
-`Group` accept that too; help and completion show the usual form, and no type
-behind options that take no value. Usage names arguments as manual pages do.
+`--b DIR`), because Go's flag package does not tell them apart, and give a flag a
+value (`--leave-running=false`). `Command` and `Group` accept that too; help and
+completion show the usual form, and no type behind options that take no value.
+Usage names arguments as manual pages do.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,34 @@ from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from typer._click.core import Context, Parameter
-    from typer._click.parser import _OptionParser
+    from typer._click.parser import _OptionParser, _ParsingState
+
+# strconv.ParseBool's, and crun's "no".
+_TRUE = ("1", "t", "T", "TRUE", "true", "True", "yes")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False", "no")
 
 
-def _accept_any_dashes(parser: "_OptionParser") -> "_OptionParser":
+def _as_in_go(parser: "_OptionParser") -> "_OptionParser":
     for known in (parser._long_opt, parser._short_opt):
         for token, option in list(known.items()):
             name = token.lstrip("-")
             parser._long_opt.setdefault("-" + name, option)
             parser._long_opt.setdefault("--" + name, option)
+    if "--help" in parser._long_opt:
+        parser._long_opt["-?"] = parser._long_opt["--help"]  # crun's
+    match = parser._match_long_opt
+
+    def match_with_value(opt: str, explicit_value: str | None, state: "_ParsingState") -> None:
+        option, value = parser._long_opt.get(opt), explicit_value
+        if option is not None and not option.takes_value:
+            if value in _FALSE:
+                state.opts.pop(str(option.dest), None)
+                return
+            if value in _TRUE:
+                value = None
+        match(opt, value, state)
+
+    parser._match_long_opt = match_with_value  # type: ignore[method-assign]
     return parser
 
 
@@ -51,8 +71,8 @@ class Command(TyperCommand):
         return pieces
 
     def make_parser(self, ctx: "Context") -> "_OptionParser":
-        """Return Typer's parser, which then knows each option with one dash and with two."""
-        return _accept_any_dashes(super().make_parser(ctx))
+        """Return Typer's parser, which then reads options as Go's flag package does."""
+        return _as_in_go(super().make_parser(ctx))
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
         """Return Typer's parameters, of which help shows no type if they take no value."""
@@ -96,8 +116,8 @@ class Group(TyperGroup):
     """The same for the options before a command: `typer.Typer(cls=Group)`."""
 
     def make_parser(self, ctx: "Context") -> "_OptionParser":
-        """Return Typer's parser, which then knows each option with one dash and with two."""
-        return _accept_any_dashes(super().make_parser(ctx))
+        """Return Typer's parser, which then reads options as Go's flag package does."""
+        return _as_in_go(super().make_parser(ctx))
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
         """Return Typer's parameters, of which help shows no type if they take no value."""

@@ -44,6 +44,7 @@ def create(
     *,
     id: str,
     bundle: str,
+    config: str,
     pid_file: str,
     console_socket: str,
     no_pivot: bool,
@@ -55,6 +56,7 @@ def create(
     open_runtime(options).create(
         id,
         bundle,
+        config=config,
         pid_file=pid_file,
         console_socket=console_socket,
         no_pivot=no_pivot,
@@ -70,6 +72,7 @@ def run(
     *,
     id: str,
     bundle: str,
+    config: str,
     pid_file: str,
     console_socket: str,
     detach: bool,
@@ -84,6 +87,7 @@ def run(
     return open_runtime(options).run(
         id,
         bundle,
+        config=config,
         pid_file=pid_file,
         console_socket=console_socket,
         detach=detach,

@@ -1,4 +1,4 @@
-"""The log: errors and debug messages, in the file of --log and on standard error.
+"""The log: errors and debug messages, where --log says and on standard error.
 
 On the hot path: a success writes nothing and opens nothing. Nothing here decides
 what an error's message is; that is `ocirun.cli.render`.
@@ -18,6 +18,8 @@ _options = Options()
 def setup(options: Options) -> None:
     """Use the global options from now on."""
     global _options
+    if options.criu and not _options.criu:  # runc's words, and to standard error alone, too
+        _write_all(2, "WARNING: --criu ignored (criu binary from $PATH is used); do not use\n")
     _options = options
 
 
@@ -27,12 +29,8 @@ def options() -> Options:
 
 
 def debug(message: str) -> None:
-    """Log a message if --debug was given: to the log file, else to standard error."""
-    if not _options.debug:
-        return
-    if _options.log:
-        _append(_line("debug", message))
-    else:
+    """Log a message if --debug was given: where --log says, else to standard error."""
+    if _options.debug and not (_options.log and _append("debug", message)):
         _write_all(2, _line("debug", message))
 
 
@@ -40,10 +38,10 @@ def warning(message: str) -> None:
     """Log a warning, and show it on standard error."""
     from ocirun.cli.render import clean
 
-    line = _line("warning", message)
+    shown = f"ocirun: warning: {clean(message)}\n"
     if _options.log:
-        _append(line)
-    _write_all(2, line if _options.log_format == "json" else f"ocirun: warning: {clean(message)}\n")
+        _append("warning", message)
+    _write_all(2, _short_line("warning", message) if _options.log_format == "json" else shown)
 
 
 def error(message: str, shown: str) -> None:
@@ -53,11 +51,10 @@ def error(message: str, shown: str) -> None:
         message: everything in one line, for the log file and for JSON.
         shown: the same for a person: lines of text, each ending in a newline.
     """
-    line = _line("error", message)
     if _options.log_format == "json":
-        shown = line
-    if _options.log and not _append(line):
-        shown += f"ocirun: cannot write to the log file {_options.log}\n"
+        shown = _short_line("error", message)
+    if _options.log and not _append("error", message):
+        shown += f"ocirun: cannot write to the log {_options.log}\n"
     _write_all(2, shown)
 
 
@@ -70,15 +67,31 @@ def _line(level: str, message: str) -> str:
     return f'time="{now}" level={level} msg={quote(message)}\n'
 
 
-def _append(line: str) -> bool:
-    """Append a line to the log file; False if the file cannot be written."""
+def _short_line(level: str, message: str) -> str:
+    """A line that standard error has room for, and whose JSON is whole."""
+    line = _line(level, message)
+    while len(line) > _STDERR_LIMIT:
+        message = message[: len(message) * (_STDERR_LIMIT - 200) // len(line)] + " ..."
+        line = _line(level, message)
+    return line
+
+
+def _append(level: str, message: str) -> bool:
+    """Append to the log; False if it takes nothing."""
+    driver, colon, path = _options.log.partition(":")
+    if colon and driver in ("journald", "syslog"):
+        from ocirun.cli.daemons import send
+
+        return send(driver, path or "ocirun", level, message)
+    if driver != "file":
+        path = _options.log
     flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC
     try:
-        fd = posix.open(_options.log, flags, 0o644)
+        fd = posix.open(path, flags, 0o644)
     except (OSError, ValueError):
         return False
     try:
-        posix.write(fd, line.encode("utf-8", "backslashreplace"))
+        posix.write(fd, _line(level, message).encode("utf-8", "backslashreplace"))
     except OSError:
         return False
     finally:

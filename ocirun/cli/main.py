@@ -55,7 +55,11 @@ def global_options(
     ] = "",
     log: Annotated[
         str,
-        typer.Option(metavar="FILE", help="Append errors to FILE.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Append errors to FILE, or send them to [b]journald:NAME[/] or [b]syslog:NAME[/].",
+            show_default=False,
+        ),
     ] = "",
     log_format: Annotated[
         Literal["text", "json"], typer.Option(help="Format of errors: lines of text or JSON.")
@@ -80,10 +84,11 @@ def global_options(
             help="Whether the caller has no privileges: cgroups that cannot be made are left out."
         ),
     ] = "auto",
+    criu: Annotated[str, typer.Option(hidden=True)] = "",
     version: Annotated[
         bool,
         typer.Option(
-            "--version", "-v", is_eager=True, callback=_show_version, help="Show the version."
+            "--version", "-v", "-V", is_eager=True, callback=_show_version, help="Show the version."
         ),
     ] = False,
 ) -> None:
@@ -97,6 +102,7 @@ def global_options(
         systemd_cgroup=systemd_cgroup,
         cgroup_manager=cgroup_manager,
         rootless=rootless,
+        criu=criu,
     )
     setup(ctx.obj)
 

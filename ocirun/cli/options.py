@@ -9,17 +9,20 @@ class Options:
 
     Attributes:
         root: folder of the containers' state; "" = the default one.
-        log: file that receives errors (and debug messages); "" = none.
+        log: what receives errors (and debug messages): a file, `file:PATH`, `journald:NAME` or
+            `syslog:NAME`; "" = nothing.
         log_format: "text" or "json".
         log_level: the least severe messages that are logged, as in runc.
         debug: log debug messages, and show the traceback of a bug.
         systemd_cgroup: the same as cgroup_manager="systemd".
         cgroup_manager: "cgroupfs", "systemd" or "disabled".
         rootless: "true", "false" or "auto".
+        criu: is ignored, as by runc.
     """
 
     __slots__ = (
         "cgroup_manager",
+        "criu",
         "debug",
         "log",
         "log_format",
@@ -39,6 +42,7 @@ class Options:
         systemd_cgroup: bool = False,
         cgroup_manager: str = "cgroupfs",
         rootless: str = "auto",
+        criu: str = "",
     ) -> None:
         self.root = root
         self.log = log
@@ -48,3 +52,4 @@ class Options:
         self.systemd_cgroup = systemd_cgroup
         self.cgroup_manager = cgroup_manager
         self.rootless = rootless
+        self.criu = criu

@@ -109,7 +109,7 @@ def _failed_with(number: int) -> str:
 
 def _findings(error: InvalidConfig) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
-    document = error.document or "config.json"
+    document = error.document or os.path.basename(error.config) or "config.json"
     for finding in error.findings[:MAX_FINDINGS]:
         rows.append(("error" if not rows else "", clean(finding_line(finding, document))))
     more = len(error.findings) - MAX_FINDINGS
@@ -130,13 +130,14 @@ def finding_line(finding: object, document: str = "config.json") -> str:
 
 
 def _asked_by(error: OcirunError) -> list[tuple[str, str]]:
-    """Return the rows that name, and quote, the line of config.json that asked for it."""
+    """Return the rows that name, and quote, the line of the config that asked for it."""
     if error.document:
         return [("asked by", clean(f"{error.document} {error.pointer}".rstrip()))]
-    path = os.path.join(error.bundle, "config.json") if error.bundle else ""
+    path = error.config or (os.path.join(error.bundle, "config.json") if error.bundle else "")
     text = _text_of(path)
     if not text:  # it has gone since: the pointer alone must do
-        return [("asked by", f"config.json {clean(error.pointer)}")]
+        name = os.path.basename(path) or "config.json"
+        return [("asked by", clean(f"{name} {error.pointer}"))]
     from ocirun.spec.positions import locate
 
     line, column = locate(text, error.pointer)

@@ -23,6 +23,7 @@ GLOBALS: "Interface" = (
         "systemd-cgroup": ("systemd_cgroup", "flag"),
         "cgroup-manager": ("cgroup_manager", ("cgroupfs", "systemd", "disabled")),
         "rootless": ("rootless", ("true", "false", "auto")),
+        "criu": ("criu", "text"),
     },
     (),
     {
@@ -34,6 +35,7 @@ GLOBALS: "Interface" = (
         "systemd_cgroup": False,
         "cgroup_manager": "cgroupfs",
         "rootless": "auto",
+        "criu": "",
     },
 )
 COMMANDS: "dict[str, Interface]" = {
@@ -41,6 +43,8 @@ COMMANDS: "dict[str, Interface]" = {
         {
             "bundle": ("bundle", "text"),
             "b": ("bundle", "text"),
+            "config": ("config", "text"),
+            "f": ("config", "text"),
             "pid-file": ("pid_file", "text"),
             "console-socket": ("console_socket", "text"),
             "no-pivot": ("no_pivot", "flag"),
@@ -51,6 +55,7 @@ COMMANDS: "dict[str, Interface]" = {
         (("id", "required"),),
         {
             "bundle": ".",
+            "config": "config.json",
             "pid_file": "",
             "console_socket": "",
             "no_pivot": False,
@@ -85,6 +90,8 @@ COMMANDS: "dict[str, Interface]" = {
         {
             "bundle": ("bundle", "text"),
             "b": ("bundle", "text"),
+            "config": ("config", "text"),
+            "f": ("config", "text"),
             "pid-file": ("pid_file", "text"),
             "console-socket": ("console_socket", "text"),
             "detach": ("detach", "flag"),
@@ -99,6 +106,7 @@ COMMANDS: "dict[str, Interface]" = {
         (("id", "required"),),
         {
             "bundle": ".",
+            "config": "config.json",
             "pid_file": "",
             "console_socket": "",
             "detach": False,

@@ -50,15 +50,15 @@ class Cache:
             posix.close(self._table)
         self._table, self._mounts, self._host = -1, None, None
 
-    def load(self, bundle: str) -> "tuple[bytes, dict[str, Any]]":
+    def load(self, bundle: str, config: str = "") -> "tuple[bytes, dict[str, Any]]":
         """The bytes of a bundle's config.json, and the spec: `spec.load.load_config`.
 
         The spec is shared: nobody may change it.
         """
-        data = read_config(bundle)
+        data = read_config(bundle, config)
         spec = self._specs.get(data)
         if spec is None:
-            spec = accept(loads(data, f"{bundle}/{CONFIG}"), data, bundle)
+            spec = accept(loads(data, config or f"{bundle}/{CONFIG}"), data, bundle, config)
             _keep(self._specs, data, spec)
         return data, spec
 

@@ -35,6 +35,7 @@ class Request:
     Attributes:
         id: of the new container.
         bundle: directory with config.json.
+        config: file that takes the place of the bundle's config.json; "" for none.
         pid_file: file that gets the pid of init; "" for none.
         console_socket: AF_UNIX socket that gets the terminal's master; "" for none.
         pidfd_socket: AF_UNIX socket that gets a pidfd of init; "" for none.
@@ -51,6 +52,7 @@ class Request:
     def __init__(self, container_id: str, bundle: str = ".") -> None:
         self.id = container_id
         self.bundle = bundle
+        self.config = ""
         self.pid_file = ""
         self.console_socket = ""
         self.pidfd_socket = ""
@@ -101,14 +103,16 @@ def _create(settings: Settings, request: Request) -> Created:
     else:
         bundle = f"{absolute(settings.store.root)}/{request.id}"
     data = b""
+    # As with crun: a relative path is the caller's, but for the bundle's own file.
+    config = absolute(request.config) if request.config not in ("", CONFIG) else ""
     if spec is None:
         if settings.cache is not None:
-            data, spec = settings.cache.load(bundle)
+            data, spec = settings.cache.load(bundle, config)
         else:
-            data = read_config(bundle)
-            spec = accept(loads(data, f"{bundle}/{CONFIG}"), data, bundle)
+            data = read_config(bundle, config)
+            spec = accept(loads(data, config or f"{bundle}/{CONFIG}"), data, bundle, config)
     if not spec.get("process"):
-        raise InvalidConfig("config.json has no process", pointer="", bundle=bundle)
+        raise InvalidConfig(f"{config or CONFIG} has no process", pointer="", bundle=bundle)
     console = console_socket(spec, request)
     folder = settings.store.create(request.id)
     try:
@@ -116,6 +120,8 @@ def _create(settings: Settings, request: Request) -> Created:
         folder.write_file(CONFIG, data or dumps(spec).encode())
         plan = _plan(settings, request, spec, bundle, data)
         fields = record_fields(request, spec, plan)
+        if config:
+            fields["config"] = config
         link = _link(request, plan, folder)
         link.preserved = preserved
         if listening:
@@ -133,7 +139,7 @@ def _create(settings: Settings, request: Request) -> Created:
         folder.remove()
         folder.close()
         if isinstance(error, OcirunError) and not error.bundle:
-            error.bundle = bundle
+            error.bundle, error.config = bundle, config
         raise
     finally:
         if console is not None:

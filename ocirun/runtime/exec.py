@@ -132,8 +132,8 @@ def join(settings: Settings, request: ExecRequest) -> Birth:
     except OcirunError as error:
         if error.pointer.startswith("/process"):
             error.pointer = ""  # of the process that the caller gave, not of config.json
-        else:
-            error.bundle = error.bundle or record.bundle
+        elif not error.bundle:
+            record.point_into(error)
         raise
     finally:
         if console is not None:

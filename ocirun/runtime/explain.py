@@ -4,12 +4,12 @@ Nothing is done and no privilege is needed: the same compiler runs as for `creat
 and what it wrote is printed instead of performed.
 """
 
-from ocirun.errors import InvalidConfig
+from ocirun.errors import InvalidConfig, OcirunError
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.describe import describe
 from ocirun.plan.step import Plan, Step
 from ocirun.runtime.settings import Settings, absolute
-from ocirun.spec.load import load_config
+from ocirun.spec.load import CONFIG, load_config
 from ocirun.spec.positions import locate
 
 CLONE, PARENT, INIT, START, EXEC = (
@@ -40,19 +40,26 @@ class Explained:
         self.line = line
 
 
-def explain(bundle: str, id: str = "example", systemd: bool = False) -> list[Explained]:
+def explain(
+    bundle: str, id: str = "example", systemd: bool = False, config: str = ""
+) -> list[Explained]:
     """Every step that create and start would do for a bundle, in order.
 
-    With `systemd` they are those of --systemd-cgroup.
+    With `systemd` they are those of --systemd-cgroup; `config` takes the place of config.json.
 
     Raises BundleError, InvalidJSON, InvalidConfig, Unsupported, as create does.
     """
     bundle = absolute(bundle)
-    spec = load_config(bundle)
+    config = absolute(config) if config not in ("", CONFIG) else ""
+    spec = load_config(bundle, config)
     if not spec.get("process"):
-        raise InvalidConfig("config.json has no process", bundle=bundle)
-    plan = compile_plan(spec, Settings(systemd_cgroup=systemd).host(), id, bundle)
-    with open(f"{bundle}/config.json", encoding="utf-8") as file:
+        raise InvalidConfig(f"{config or CONFIG} has no process", bundle=bundle)
+    try:
+        plan = compile_plan(spec, Settings(systemd_cgroup=systemd).host(), id, bundle)
+    except OcirunError as error:
+        error.bundle, error.config = bundle, config
+        raise
+    with open(config or f"{bundle}/{CONFIG}", encoding="utf-8") as file:
         text = file.read()
     found: list[Explained] = []
     for phase, step in _phases(plan):

@@ -3,7 +3,7 @@
 import _socket
 import posix
 
-from ocirun.errors import StepFailed, WrongStatus
+from ocirun.errors import OcirunError, StepFailed, WrongStatus
 from ocirun.executor.protocol import FAILED, GO, MAX_MESSAGE
 from ocirun.runtime.settings import Settings, state_file, status_of
 from ocirun.state.store import SOCKET, Folder, Record
@@ -55,7 +55,7 @@ def _execute(folder: Folder, record: Record) -> None:
         raise StepFailed("init gave an answer that nobody knows", bundle=record.bundle)
 
 
-def _failure(record: Record, message: bytes) -> Exception:
+def _failure(record: Record, message: bytes) -> OcirunError:
     from ocirun.executor.failures import explain
     from ocirun.plan.process import compile_hooks
     from ocirun.plan.step import Plan
@@ -65,7 +65,7 @@ def _failure(record: Record, message: bytes) -> Exception:
     plan.args = [command.encode()]
     compile_hooks(plan, record.fields)
     error = explain(plan, message)
-    error.bundle = record.bundle
+    record.point_into(error)
     return error
 
 
@@ -89,5 +89,5 @@ def poststart(record: Record) -> None:
         index, status, words = failure
         end(record)
         error = hook_failed(plan, "poststart", index, status, words.decode("utf-8", "replace"))
-        error.bundle = record.bundle
+        record.point_into(error)
         raise error

@@ -20,16 +20,18 @@ CONFIG = "config.json"
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
 
 
-def load_config(bundle: str) -> "dict[str, Any]":
+def load_config(bundle: str, config: str = "") -> "dict[str, Any]":
     """The config.json of the bundle in the directory `bundle`, parsed and valid.
+
+    `config` is another file in its place.
 
     Raises BundleError when it can't be read, InvalidJSON when it is not JSON, and
     InvalidConfig, with every error found, when it breaks the schema or the strict
     rules (docs/validation.md). OCI runtime-spec 1.3, bundle.md and config.md.
     """
-    data = read_config(bundle)
-    value = loads(data, f"{bundle}/{CONFIG}")
-    return accept(value, data, bundle)
+    data = read_config(bundle, config)
+    value = loads(data, config or f"{bundle}/{CONFIG}")
+    return accept(value, data, bundle, config)
 
 
 def check_spec(value: "dict[str, Any]") -> "dict[str, Any]":
@@ -52,12 +54,12 @@ def load_kept(folder: int) -> "dict[str, Any]":
     return loads(read_file(path), path)  # type: ignore[return-value]
 
 
-def read_config(bundle: str) -> bytes:
-    """The bytes of config.json in the directory `bundle`; raises BundleError.
+def read_config(bundle: str, config: str = "") -> bytes:
+    """The bytes of config.json in the directory `bundle`, or of `config`; raises BundleError.
 
     A FIFO or a device in its place is refused without waiting for it.
     """
-    return read_file(f"{bundle}/{CONFIG}", bundle)
+    return read_file(config) if config else read_file(f"{bundle}/{CONFIG}", bundle)
 
 
 def read_file(path: str, bundle: str = "") -> bytes:
@@ -119,14 +121,18 @@ def _hint(bundle: str) -> str:
     return "`ocirun spec` writes a config.json to start from"
 
 
-def accept(value: object, data: bytes, bundle: str) -> "dict[str, Any]":
-    """The value, which `data` was parsed into, if it is a valid config. Raises InvalidConfig."""
+def accept(value: object, data: bytes, bundle: str, path: str = "") -> "dict[str, Any]":
+    """The value, which `data` was parsed into, if it is a valid config. Raises InvalidConfig.
+
+    `bundle` and `path` are for the error: the config is the file `path`, "" for config.json in
+    the bundle.
+    """
     config: dict[str, Any] = value  # type: ignore[assignment]
     fits = check_config(value)
     if not fits or check(config):
         from ocirun.spec.validate import refusal  # cold: costs jsonschema
 
-        error = refusal(value, data.decode(), bundle, fits)
+        error = refusal(value, data.decode(), bundle, fits, path)
         if error is not None:
             raise error
     return config

@@ -65,7 +65,7 @@ class Report:
 
     Attributes:
         bundle: the bundle, as it was given.
-        path: its config.json.
+        path: its config.json, or what took its place.
         findings: all findings, in the order of the text.
         readable: whether config.json could be read at all.
     """
@@ -103,14 +103,16 @@ class Report:
         return json.dumps(content, indent=2)
 
 
-def validate_bundle(bundle: str) -> Report:
+def validate_bundle(bundle: str, config: str = "") -> Report:
     """Check the bundle in the directory `bundle`; raises nothing.
+
+    `config` is a file that takes the place of its config.json.
 
     OCI runtime-spec 1.3, bundle.md and config.md; docs/validation.md.
     """
-    path = f"{bundle}/{CONFIG}"
+    path = config or f"{bundle}/{CONFIG}"
     try:
-        data = read_config(bundle)
+        data = read_config(bundle, config)
     except BundleError as error:
         reason = f": {os.strerror(error.errno).lower()}" if error.errno else ""
         finding = Finding("error", "", 0, 0, error.message + reason, hint=error.hint)
@@ -145,10 +147,13 @@ def validate_config(value: object) -> list[Finding]:
     return sorted(found, key=lambda f: (f.severity, f.pointer))
 
 
-def refusal(value: object, text: str, bundle: str, fits: bool = False) -> InvalidConfig | None:
+def refusal(
+    value: object, text: str, bundle: str, fits: bool = False, path: str = ""
+) -> InvalidConfig | None:
     """The error with which create refuses the config `value`; None if it is valid.
 
-    `fits` says that the schema is known to accept it.
+    `fits` says that the schema is known to accept it; `path` is the config's, "" for
+    config.json in the bundle.
 
     `text` is the document that `value` was read from; "" for `bundle` says that
     nobody but ocirun has seen it, so that lines and columns would mean nothing. Of a very
@@ -162,8 +167,10 @@ def refusal(value: object, text: str, bundle: str, fits: bool = False) -> Invali
     index = Index(text) if bundle and len(text) <= MAX_INDEXED else None
     found = [_finding("error", violation, index) for violation in errors]
     found.sort(key=lambda f: (f.line, f.column, f.pointer))
-    name = f"{bundle}/{CONFIG}" if bundle else "the container's configuration"
-    return InvalidConfig(f"{name} is invalid", tuple(found), bundle=bundle)
+    name = path or (f"{bundle}/{CONFIG}" if bundle else "the container's configuration")
+    error = InvalidConfig(f"{name} is invalid", tuple(found), bundle=bundle)
+    error.config = path
+    return error
 
 
 def _errors(value: object, fits: bool = False) -> tuple[list[words.Violation], object]:

@@ -13,7 +13,7 @@ import fcntl
 import posix
 import time
 
-from ocirun.errors import AlreadyExists, NotFound, StateError, UsageError
+from ocirun.errors import AlreadyExists, NotFound, OcirunError, StateError, UsageError
 from ocirun.spec.fastjson import dumps, loads
 from ocirun.state.process import in_user_namespace, is_alive
 
@@ -90,6 +90,10 @@ class Record:
         self.pid: int = fields["pid"]
         self.start_time: int = fields["startTime"]
         self.cgroups: dict[str, str] = fields["cgroups"]
+
+    def point_into(self, error: OcirunError) -> None:
+        """Let an error's pointer lead into the config of this container."""
+        error.bundle, error.config = self.bundle, self.fields.get("config", "")
 
     def is_alive(self) -> bool:
         """The init process still runs."""

@@ -77,7 +77,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Any:
     log.setup(Options())
 
 
-PLAIN = {"pid_file": "", "console_socket": "", "no_pivot": False, "no_new_keyring": False,
+PLAIN = {"config": "config.json", "pid_file": "", "console_socket": "", "no_pivot": False, "no_new_keyring": False,
          "preserve_fds": 0, "pidfd_socket": ""}  # fmt: skip
 RUN = {**PLAIN, "detach": False, "keep": False, "no_subreaper": False}
 
@@ -85,9 +85,9 @@ CALLS: list[tuple[str, int, tuple[Any, ...]]] = [
     ("create c", 0, ("create", "c", ".", PLAIN)),
     (
         "create --bundle /b --pid-file /p --console-socket /s --no-pivot --no-new-keyring"
-        " --preserve-fds 2 --pidfd-socket /f c",
+        " --preserve-fds 2 --pidfd-socket /f --config /c c",
         0,
-        ("create", "c", "/b", {"pid_file": "/p", "console_socket": "/s", "no_pivot": True,
+        ("create", "c", "/b", {"config": "/c", "pid_file": "/p", "console_socket": "/s", "no_pivot": True,
                                "no_new_keyring": True, "preserve_fds": 2, "pidfd_socket": "/f"}),
     ),
     ("run -b /b c", 137, ("run", "c", "/b", RUN)),
@@ -169,6 +169,7 @@ def test_the_global_options_reach_the_api(monkeypatch: pytest.MonkeyPatch) -> No
     assert seen == {
         "root": "/r", "log": "/dev/null", "log_format": "json", "log_level": "debug",
         "debug": True, "systemd_cgroup": True, "cgroup_manager": "disabled", "rootless": "true",
+        "criu": "",
     }  # fmt: skip
     log.setup(Options())
 

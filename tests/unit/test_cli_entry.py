@@ -167,7 +167,7 @@ def test_a_log_that_cannot_be_written_hides_nothing(
     entry.guarded(["--log", "/nonexistent/log", "state", "x"])
     err = capfd.readouterr().err
     assert err.startswith("ocirun: gone\n")
-    assert "cannot write to the log file /nonexistent/log" in err
+    assert "cannot write to the log /nonexistent/log" in err
 
 
 def test_conmon_can_read_all_of_it(state_does: Any, capfd: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,8 @@ def commands(group: Any, path: str = "ocirun") -> Iterator[tuple[str, Any]]:
     """Every command that somebody can call, by name of its page, without the generator."""
     yield path, group
     for name, inner in getattr(group, "commands", {}).items():
-        yield from commands(inner, f"{path}-{name}")
+        if not inner.hidden:
+            yield from commands(inner, f"{path}-{name}")
 
 
 COMMANDS = dict(commands(GROUP))

@@ -40,6 +40,7 @@ from ocirun.cli.commands import (
     validate,
 )
 from ocirun.cli.commands import exec as exec_
+from ocirun.cli.commands import help as help_
 from ocirun.cli.commands import list as list_
 
 MODULES = (
@@ -64,6 +65,7 @@ MODULES = (
     explain,
     launch,
     image,
+    help_,
 )
 """In the order in which `--help` shows them."""
 

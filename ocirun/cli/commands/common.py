@@ -14,6 +14,9 @@ Bundle = Annotated[
     str,
     typer.Option("--bundle", "-b", metavar="DIR", help="Folder with config.json and rootfs."),
 ]
+_CONFIG_HELP = "Use FILE instead of the bundle's config.json."
+Config = Annotated[str, typer.Option("--config", "-f", metavar="FILE", help=_CONFIG_HELP)]
+LongConfig = Annotated[str, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP)]
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder with config.json.")]
 ConsoleSocket = Annotated[
     str,
@@ -43,6 +46,9 @@ NoPivot = Annotated[
 ]
 NoNewKeyring = Annotated[
     bool, typer.Option("--no-new-keyring", help="Keep the caller's session keyring.")
+]
+IgnoredNoSubreaper = Annotated[
+    bool, typer.Option("--no-subreaper", help="Ignored.", hidden=True, expose_value=False)
 ]
 PreserveFds = Annotated[
     int,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def explain(
     bundle: common.BundleArgument = ".",
+    config: common.LongConfig = "config.json",
     id: Annotated[
         str, typer.Option("--id", metavar="ID", help="Name the container would have.")
     ] = "example",
@@ -30,7 +31,7 @@ def explain(
 
     options = log.options()
     systemd = options.systemd_cgroup or options.cgroup_manager == "systemd"
-    steps = explain_bundle(bundle, id=id, systemd=systemd)
+    steps = explain_bundle(bundle, id=id, systemd=systemd, config=config)
     if format == "json":
         from ocirun.spec.fastjson import dumps
 

@@ -13,6 +13,7 @@ def run(
     ctx: typer.Context,
     id: common.ContainerId,
     bundle: common.Bundle = ".",
+    config: common.Config = "config.json",
     pid_file: common.PidFile = "",
     console_socket: common.ConsoleSocket = "",
     detach: Annotated[
@@ -39,6 +40,7 @@ def run(
         ctx.obj,
         id=id,
         bundle=bundle,
+        config=config,
         pid_file=pid_file,
         console_socket=console_socket,
         detach=detach,

@@ -1,5 +1,6 @@
 """`validate [BUNDLE]`: everything that is wrong with, or odd about, a config.json."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -8,6 +9,7 @@ from ocirun.cli import render
 from ocirun.cli.commands import common
 from ocirun.cli.gostyle import Command
 from ocirun.cli.output import emit, emit_styled
+from ocirun.spec.load import CONFIG
 
 if TYPE_CHECKING:
     from ocirun.spec.validate import Report
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 def validate(
     bundle: common.BundleArgument = ".",
+    config: common.LongConfig = "config.json",
     format: Annotated[
         Literal["text", "json"], typer.Option("--format", "-f", help="Form of the answer.")
     ] = "text",
@@ -27,7 +30,7 @@ def validate(
     """
     from ocirun.spec.validate import validate_bundle
 
-    report = validate_bundle(bundle)
+    report = validate_bundle(bundle, "" if config == CONFIG else config)
     if format == "json":
         emit(report.to_json() + "\n")
     else:
@@ -40,7 +43,8 @@ def _lines(report: "Report") -> list[list[tuple[str, str]]]:
     lines = []
     for finding in report.findings:
         style = "bold red" if finding.severity == "error" else "bold yellow"
-        place = f"config.json:{finding.line}:{finding.column} " if finding.line else ""
+        name = os.path.basename(report.path)
+        place = f"{name}:{finding.line}:{finding.column} " if finding.line else ""
         pointer = f" {finding.pointer}" if finding.pointer else ""
         message = f": {finding.message}"
         lines.append([(place, "bold"), (finding.severity, style), (pointer, "cyan"), (message, "")])
