@@ -323,29 +323,6 @@ def test_plain_on_a_pipe(runtime: Runtime, bundle: Bundle) -> None:
     assert "\x1b" not in runtime.run(bundle.args("/not/there")).failed().err
 
 
-@pytest.mark.only("ocirun", "runc", "crun")
-def test_log_file(runtime: Runtime, bundle: Bundle) -> None:
-    """Engines show the last line with "level": "error" to the user."""
-    log = bundle.path / "log"
-    bundle.args("/not/there").write()
-    runtime.call(
-        "--log", log, "--log-format", "json", "run", "--bundle", bundle.path, bundle.id
-    ).failed()
-    last = json.loads(log.read_text().splitlines()[-1])
-    assert last["level"] == "error"
-    assert "/not/there" in last["msg"]
-    assert last["time"].startswith("2")
-
-
-def test_nothing_in_the_log_after_success(runtime: Runtime, bundle: Bundle) -> None:
-    log = bundle.path / "log"
-    bundle.sh("true").write()
-    runtime.call(
-        "--log", log, "--log-format", "json", "run", "--bundle", bundle.path, bundle.id
-    ).ok()
-    assert not log.exists() or log.read_text() == ""
-
-
 @pytest.mark.only("ocirun")
 def test_json_on_standard_error(runtime: Runtime, bundle: Bundle) -> None:
     bundle.args("/not/there").write()

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -83,10 +82,12 @@ OPTIONS = [
     (("--user", "12"), "id -u; id -g", "12 0"),
     (("-u", "12:13"), "id -u; id -g", "12 13"),
     (("-g", "21", "-g", "22"), "id -G", "0 21 22"),
+    (("--additional-gids", "21"), "id -G", "0 21"),
     (("--cap", "CAP_NET_RAW"), "grep CapBnd /proc/self/status", "CapBnd: 0000000020002420"),
 ]
 
 
+@pytest.mark.contract("`--additional-gids`")
 @pytest.mark.parametrize(
     ("options", "script", "seen"), OPTIONS, ids=[o[0][0].strip("-") for o in OPTIONS]
 )
@@ -247,6 +248,7 @@ def test_no_descriptor_is_left(runtime: Runtime, running: Bundle) -> None:
     assert seen == ["0", "1", "2", "3"]  # 3 is that of ls
 
 
+@pytest.mark.contract("`exec --cgroup`")
 @pytest.mark.only("ocirun", "runc")
 def test_cgroup_below(runtime: Runtime, running: Bundle) -> None:
     pid = runtime.state(running.id)["pid"]
@@ -262,24 +264,6 @@ def test_cgroup_below(runtime: Runtime, running: Bundle) -> None:
         runtime.call("exec", "--cgroup", "pids:../..", running.id, "true").failed("cgroup")
     finally:
         folder.rmdir()
-
-
-@pytest.mark.only("ocirun", "runc")
-def test_pidfd_socket(runtime: Runtime, running: Bundle, tmp_path: Path) -> None:
-    if runtime.kind == "runc":
-        pytest.skip("runc 1.1 has no --pidfd-socket")
-    path = tmp_path / "pidfd"
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-        server.listen()
-        options = ("--detach", "--pidfd-socket", str(path))
-        runtime.call("exec", *options, running.id, "sleep", "1000").ok()
-        connection, _ = server.accept()
-        _, (pidfd,), _, _ = socket.recv_fds(connection, 64, 1)
-        connection.close()
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    os.close(pidfd)
 
 
 # What state a container must be in.

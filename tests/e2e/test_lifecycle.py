@@ -115,14 +115,6 @@ def test_unknown_container(runtime: Runtime, command: str) -> None:
     assert result.out == ""
 
 
-@pytest.mark.only("runc", "ocirun")
-@pytest.mark.parametrize("command", ["state", "kill", "delete"])
-def test_engines_look_for_these_words(runtime: Runtime, command: str) -> None:
-    """containerd and Podman tell a container that is gone by this message."""
-    more = ["KILL"] if command == "kill" else []
-    runtime.call(command, f"{PREFIX}unknown", *more).failed("container", "does not exist")
-
-
 def test_delete_force_of_an_unknown_container(runtime: Runtime) -> None:
     runtime.delete(f"{PREFIX}unknown", "--force").ok()
 

@@ -20,6 +20,7 @@ def three(runtime: Runtime, make_bundle: Callable[..., Bundle]) -> list[str]:
     return ids
 
 
+@pytest.mark.contract("`kill --regex`, `delete --regex`")
 @pytest.mark.only("ocirun")
 @pytest.mark.parametrize("pattern", ["b+$", "[-]b", "^e2e.*-bb?$"])
 def test_kill_and_delete(runtime: Runtime, three: list[str], pattern: str) -> None:

@@ -17,6 +17,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
 from ocirun.errors import InvalidJSON
+from ocirun.runtime.features import features
 from ocirun.spec import fastjson, schema
 from ocirun.spec.default import default_spec
 
@@ -154,6 +155,11 @@ def test_the_properties_are_the_official_ones():
     theirs = {path for path in found if len(path) == 1 or path[0] not in OTHER_PLATFORMS}
     older = {("linux", "intelRdt", name) for name in ("enableCMT", "enableMBM")}  # until 1.2
     assert theirs | older == set(properties.rows())
+
+
+@pytest.mark.contract("(a JSON document as in the OCI specification)")
+def test_our_features():
+    official("features").validate(fastjson.loads(fastjson.dumps(features()).encode()))
 
 
 @pytest.mark.parametrize("rootless", [False, True])
