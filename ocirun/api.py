@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ocirun.runtime.checkpoint import CheckpointRequest
     from ocirun.runtime.exec import ExecRequest
+    from ocirun.runtime.mounts import Mounts
     from ocirun.runtime.restore import RestoreRequest
     from ocirun.runtime.update import Source
 
@@ -108,6 +109,18 @@ class Container:
         from ocirun.runtime.update import update
 
         update(self._settings, self.id, source)
+
+    def add_mounts(self, mounts: "Mounts") -> None:
+        """Mount in the container: all of the mounts, or none."""
+        from ocirun.runtime.mounts import add_mounts
+
+        add_mounts(self._settings, self.id, mounts)
+
+    def remove_mounts(self, mounts: "Mounts") -> None:
+        """Unmount in the container what is at the mounts' destinations: all, or nothing."""
+        from ocirun.runtime.mounts import remove_mounts
+
+        remove_mounts(self._settings, self.id, mounts)
 
     def stats(self) -> "dict[str, Any]":
         """What the container uses now, in the form of runc's events."""

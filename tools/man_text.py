@@ -108,6 +108,7 @@ SEE_ALSO: dict[str, tuple[str, ...]] = {
     "checkpoint": ("ocirun-restore(8)", "ocirun-doctor(8)", "criu(8)"),
     "restore": ("ocirun-checkpoint(8)", "ocirun-doctor(8)", "criu(8)"),
     "update": ("ocirun-events(8)", "cgroups(7)", "cpuset(7)"),
+    "mounts": ("ocirun-update(8)", "ocirun-exec(8)", "mount_namespaces(7)"),
     "events": ("ocirun-ps(8)", "ocirun-update(8)", "cgroups(7)"),
     "list": ("ocirun-state(8)", "ocirun-ps(8)"),
     "spec": ("ocirun-validate(8)", "ocirun-run(8)"),

@@ -64,11 +64,14 @@ class Child:
         number: of the step that is being performed.
         root: descriptor of the container's root mount.
         empty: descriptor of the tmpfs that covers masked directories; -1 before.
-        proc: descriptor of a procfs of init's own, for kernel parameters; -1 before.
+        proc: descriptor of a procfs that the image has no hand in; -1 before.
         log: the kernel's words on the last failure of a file system context.
         env: environment of the process; path: the executable, once found.
         entered: the working directory has been entered already.
         awaited: the parent has done its part.
+        trees: made ahead, in order, for the steps that mount them.
+        place: mounts a tree on a place. made: gets the mount points that are made; None: untold.
+        undo: what takes back what has been done in a container that runs already.
     """
 
     def __init__(self, plan: Plan, sock: "_socket.socket", link: "Link") -> None:
@@ -87,6 +90,10 @@ class Child:
         self.path = b""
         self.entered = True
         self.awaited = False
+        self.trees: list[int] = []
+        self.place: Callable[[int, int], None] = move_mount
+        self.made: list[tuple[int, bytes, bool]] | None = None
+        self.undo: list[Callable[[], None]] = []
         self._parent = (b"", -1)
 
     def parent_of(self, path: bytes) -> tuple[int, bytes]:
@@ -141,6 +148,7 @@ class Link:
         ahead: the steps in AHEAD are done already.
         ready: file systems that are made already, by the arguments of `filesystem.detached`.
         files: limits of open files (soft, hard) to go back to; None: those of the parent.
+        later: descriptor of a mount namespace that is entered in the middle; -1: none.
     """
 
     def __init__(self) -> None:
@@ -154,6 +162,7 @@ class Link:
         self.ahead = False
         self.ready: dict[tuple[object, ...], int] = {}
         self.files: tuple[int, int] | None = None
+        self.later = -1
 
 
 class HookError(Exception):
@@ -204,6 +213,11 @@ def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
 
 
 def _report(child: Child, message: bytes) -> None:
+    for undo in reversed(child.undo):
+        try:
+            undo()
+        except OSError:
+            pass
     try:
         child.sock.send(message)
     except OSError:  # the parent is gone; there is nobody to tell
@@ -223,7 +237,7 @@ def _forget_the_host(sock: "_socket.socket", link: Link) -> None:
     if link.stdio:
         for number, fd in enumerate(link.stdio):
             posix.dup2(fd, number)
-    keep = {sock.fileno(), link.creating, link.created, -1, *link.ready.values()}
+    keep = {sock.fileno(), link.creating, link.created, link.later, -1, *link.ready.values()}
     if link.listener:
         keep.add(link.listener.fileno())
     keep.discard(-1)
@@ -354,9 +368,11 @@ def _hand_over_terminal(child: Child, master: int, slave: int) -> None:
         posix.close(slave)
 
 
-def inside(child: Child) -> None:
-    """After joining a container: the root directory is its root."""
+def inside(child: Child, rootfs: bytes = b"") -> None:
+    """After joining a container: the root directory is its root, or has it at `rootfs`."""
     child.root = posix.open("/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    if rootfs:
+        child.replace_root(find(child.root, rootfs, O_PATH | posix.O_DIRECTORY))
 
 
 def affinity(child: Child, name: str, text: str, mask: int) -> None:

@@ -38,6 +38,11 @@ _HINTS = {
     "make it in the image",
     ("mount", "EPERM"): "the kernel does not allow this mount in a user namespace",
     ("mount", "ELOOP"): "/proc and /sys in the image must not be symbolic links",
+    ("unmount", "EINVAL"): "nothing is mounted there; or it came with a mount of the host's into a "
+    "user namespace, and is locked (mount_namespaces(7))",
+    ("unmount", "ENOENT"): "there is no such place in the container",
+    ("unmount", "EBUSY"): "it is one of the container's own: its root, /proc, /sys, /dev, a "
+    "device, a masked or a read-only path",
     ("overlay", "EINVAL"): "upper and work directory must be on one file system that overlayfs can "
     "write to, and not inside a lower one; in a user namespace nothing may be mounted below a "
     "lower one",
@@ -198,6 +203,8 @@ def explain(plan: Plan, message: bytes) -> OcirunError:
         step = plan.joins[number - JOINING]
     else:
         step = [*plan.child, *plan.last][number]
+        if step.op == "ahead":
+            step = plan.child[step.args[0]]  # type: ignore[call-overload]
     if step.op == "executable":
         return _not_executed(plan, error, step.pointer, searched=b"/" not in plan.args[0])
     return step_failed(step, error, call, log)

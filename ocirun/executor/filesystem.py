@@ -169,30 +169,32 @@ def filesystem(
 ) -> None:  # fmt: skip
     """Mount a new file system on `path`."""
     strict = kind in (b"proc", b"sysfs")
-    target = make(child.root, path, True, strict)
+    target = make(child.root, path, True, strict, made=child.made)
     refuse_proc(target)
     if mount_only:
         _mount_by_name(target, kind, source, mount_only, data)
-        posix.close(target)
         new = find(child.root, path)
         mount_setattr(new, attrs, 0, 0, False)
     else:
-        new = child.link.ready.pop((kind, source, attrs, superblock, data), -1)
+        new = child.trees.pop(0) if child.trees else -1
         if new < 0:
-            new = _made(child, kind, source, attrs, superblock, data)
-        move_mount(new, target)
-        posix.close(target)
+            new = made_filesystem(child, kind, source, attrs, superblock, data)
+        child.place(new, target)
+    posix.close(target)
     if tree[0] or tree[1]:
         mount_setattr(new, tree[0], tree[1], 0, True)
     _propagate(new, flags)
     _let_go(child, path, new)
 
 
-def _made(
+def made_filesystem(
     child: "Child", kind: bytes, source: bytes, attrs: int, superblock: tuple[bytes, ...],
     data: Data,
 ) -> int:  # fmt: skip
     """A new file system; the parent makes it if init's cgroup may not open the block device."""
+    ready = child.link.ready.pop((kind, source, attrs, superblock, data), -1)
+    if ready >= 0:
+        return ready
     try:
         return detached(child, kind, source, attrs, superblock, data)
     except SyscallError as error:
@@ -236,9 +238,8 @@ def bind(
     tree_set: int, tree_clr: int, flags: tuple[int, ...], inform: bool, mapping: Mapping,
 ) -> None:  # fmt: skip
     """Show a file or a tree of the host on `path`."""
-    how = OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0)
-    tree = _source(child, source, how, mapping)
-    target = make(child.root, path, is_directory(tree))
+    tree = child.trees.pop(0) if child.trees else bind_source(child, source, recursive, mapping)
+    target = make(child.root, path, is_directory(tree), made=child.made)
     if path == b"/proc":
         if filesystem_magic(tree) != PROC_SUPER_MAGIC:
             raise SyscallError("fstatfs(PROC_SUPER_MAGIC)", EPERM)
@@ -249,7 +250,7 @@ def bind(
     if attr_set or attr_clr:
         mount_setattr(tree, attr_set, attr_clr, 0, False)
     try:
-        move_mount(tree, target)
+        child.place(tree, target)
     except SyscallError as error:
         if error.errno == EINVAL and is_directory(tree) != is_directory(target):
             raise SyscallError("move_mount", ENOTDIR) from None  # as mount(2) has it
@@ -259,7 +260,7 @@ def bind(
     _let_go(child, path, tree)
 
 
-def _source(child: "Child", source: bytes, how: int, mapping: Mapping) -> int:
+def bind_source(child: "Child", source: bytes, recursive: bool, mapping: Mapping) -> int:
     """A tree of the host. The parent maps its ids, and opens it where init may not.
 
     Init's own mount namespace has the flags of the host's mounts locked, so it opens
@@ -267,7 +268,7 @@ def _source(child: "Child", source: bytes, how: int, mapping: Mapping) -> int:
     """
     tree = -1
     try:
-        tree = open_tree(AT_FDCWD, source, how)
+        tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0))
     except SyscallError as error:
         if error.errno != EACCES or not in_user_namespace(child.plan):
             raise
@@ -330,9 +331,9 @@ def cgroup_view(
     that follows). The tmpfs is new and this process's own, so its names can be trusted.
     """
     top = detached(child, b"tmpfs", b"tmpfs", 0, (), data)
-    target = make(child.root, path, True)
+    target = make(child.root, path, True, made=child.made)
     refuse_proc(target)
-    move_mount(top, target)
+    child.place(top, target)
     posix.close(target)
     for name, source, words in views:
         if source:

@@ -372,7 +372,10 @@ def _go_between(
 ) -> "NoReturn":
     number = JOINING
     try:
-        todo = list(range(len(spaces)))
+        later = [i for i in range(len(spaces)) if plan.joins[i].op == "enter-later"]
+        for i in later:
+            link.later = spaces[i]
+        todo = [i for i in range(len(spaces)) if i not in later]
         # What needs the privileges of the runtime comes before the user namespace,
         # what needs those of the user namespace after it.
         todo.sort(key=lambda i: plan.joins[i].args[0] == "user")

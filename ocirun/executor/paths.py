@@ -19,7 +19,7 @@ from ocirun.linux.fs import (
 from ocirun.linux.mount import PROC_SUPER_MAGIC, filesystem_magic
 
 ENOENT, EEXIST, ENOTDIR, ELOOP, EPERM, EAGAIN = 2, 17, 20, 40, 1, 11
-EACCES, EINVAL = 13, 22
+EACCES, EBUSY, EINVAL = 13, 16, 22
 _IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 S_IFMT, S_IFDIR = 0o170000, 0o040000
 
@@ -45,11 +45,15 @@ def find(root: int, path: bytes, flags: int = O_PATH, strict: bool = False) -> i
     raise SyscallError("openat2", EAGAIN)
 
 
-def make(root: int, path: bytes, directory: bool, strict: bool = False, depth: int = 0) -> int:
+def make(
+    root: int, path: bytes, directory: bool, strict: bool = False, depth: int = 0,
+    made: "list[tuple[int, bytes, bool]] | None" = None,
+) -> int:  # fmt: skip
     """Open the place `path` inside the root (O_PATH), making what is missing of it.
 
     A dangling symlink is followed: its target is made, inside the root.
-    Directories get mode 0755, files too (as runc makes them).
+    Directories get mode 0755, files too (as runc makes them). `made` gets what is made:
+    (descriptor of the directory that it is in, name, is it a directory).
     """
     try:
         return find(root, path, O_PATH, strict)
@@ -57,15 +61,16 @@ def make(root: int, path: bytes, directory: bool, strict: bool = False, depth: i
         if error.errno != ENOENT or depth > 40:
             raise
     above, _, name = path.rstrip(b"/").rpartition(b"/")
-    parent = make(root, above or b"/", True, strict, depth + 1)
+    parent = make(root, above or b"/", True, strict, depth + 1, made)
     try:
         link = _readlink(name, parent)
         if link:
             onward = link if link.startswith(b"/") else above + b"/" + link
             if strict:
                 raise SyscallError("openat2", ELOOP)
-            return make(root, onward, directory, strict, depth + 1)
-        _create(name, parent, directory)
+            return make(root, onward, directory, strict, depth + 1, made)
+        if _create(name, parent, directory) and made is not None:
+            made.append((posix.dup(parent), name, directory))
         return posix.open(name, O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
     finally:
         posix.close(parent)
@@ -78,7 +83,8 @@ def _readlink(name: bytes, parent: int) -> bytes:
         return b""
 
 
-def _create(name: bytes, parent: int, directory: bool) -> None:
+def _create(name: bytes, parent: int, directory: bool) -> bool:
+    """Make it; False if somebody else has done so meanwhile."""
     try:
         if directory:
             posix.mkdir(name, 0o755, dir_fd=parent)
@@ -88,6 +94,8 @@ def _create(name: bytes, parent: int, directory: bool) -> None:
     except OSError as error:
         if error.errno != EEXIST:
             raise SyscallError("mkdirat" if directory else "openat", error.errno) from None
+        return False
+    return True
 
 
 def is_directory(fd: int) -> bool:

@@ -6,6 +6,7 @@ them: init itself imports nothing.
 
 import posix
 
+from ocirun.executor.adding import STEPS as ADDING
 from ocirun.executor.filesystem import own_proc
 from ocirun.executor.paths import find
 from ocirun.linux import schedule
@@ -73,4 +74,5 @@ STEPS: "dict[str, Callable[..., None]]" = {
     "memory-policy": memory_policy,
     "security-label": security_label,
     "file-label": file_label,
+    **ADDING,
 }

@@ -7,7 +7,7 @@ no thread however many containers there are.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -104,6 +104,14 @@ class AsyncContainer:
     async def update(self, resources: Mapping[str, Any]) -> None:
         """Change limits: `Container.update`."""
         await asyncio.to_thread(self.container.update, resources)
+
+    async def add_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
+        """Mount in the container: `Container.add_mounts`."""
+        await _whole(partial(self.container.add_mounts, mounts))
+
+    async def remove_mounts(self, destinations: Sequence[str]) -> None:
+        """Unmount in the container: `Container.remove_mounts`."""
+        await _whole(partial(self.container.remove_mounts, destinations))
 
     async def stats(self) -> dict[str, Any]:
         """What the container uses now: `Container.stats`."""

@@ -5,7 +5,7 @@ one is described in `exec`.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from ocirun.errors import ContainerTimeout
@@ -16,6 +16,7 @@ from ocirun.library.streams import Stream
 from ocirun.runtime.delete import delete
 from ocirun.runtime.events import events, stats
 from ocirun.runtime.kill import kill
+from ocirun.runtime.mounts import Mounts, add_mounts, remove_mounts
 from ocirun.runtime.pause import pause, resume
 from ocirun.runtime.ps import processes
 from ocirun.runtime.run import exit_status
@@ -156,6 +157,37 @@ class Container:
         Unsupported; StepFailed, with the limits as they were before, if the kernel refuses one.
         """
         update(self._settings, self.id, Source(dict(resources)))
+
+    def add_mounts(self, mounts: Sequence[Mapping[str, Any]]) -> None:
+        """Mount in the container, which is created, running or paused: all of them, or none.
+
+        Args:
+            mounts: objects as in config.json's `mounts`; sources are looked up on the host, a
+                relative one from the bundle (config.md, "Mounts").
+
+        Raises NotFound, WrongStatus, InvalidConfig, Unsupported, StepFailed; the pointer of an
+        error leads into `mounts`.
+        """
+        self._change_mounts(add_mounts, [dict(mount) for mount in mounts])
+
+    def remove_mounts(self, destinations: Sequence[str]) -> None:
+        """Unmount what is at these places in the container, the last one first: all, or nothing.
+
+        What uses a mount keeps it until it lets go (umount2(2), MNT_DETACH). The container's root,
+        /proc, /sys, /dev, devices, masked and read-only paths stay.
+        Raises NotFound, WrongStatus, InvalidConfig, Unsupported, StepFailed.
+        """
+        if isinstance(destinations, str):
+            raise TypeError("the destinations are a sequence, not one text")
+        self._change_mounts(remove_mounts, [{"destination": place} for place in destinations])
+
+    def _change_mounts(self, change: Callable[..., None], entries: list[dict[str, Any]]) -> None:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            cloner = self._executor.cloner((null, null, null))
+            change(self._settings, self.id, Mounts(entries), cloner)
+        finally:
+            os.close(null)
 
     def stats(self) -> dict[str, Any]:
         """What the container uses now, in the form of runc's events.

@@ -95,10 +95,16 @@ WORDS: "Words" = {
     "resctrl-join": lambda a: f"put the process into the resctrl group {a[1]}",
     "seccomp": _seccomp,
     "drop-privilege": lambda a: "give up CAP_SYS_ADMIN, which the filter needed",
+    "enter-later": lambda a: f"open the {a[0]} namespace {_text(a[1])}",
+    "enter": lambda a: "enter the container's mount namespace",
+    "unmount": lambda a: f"unmount {_text(a[0])}",
+    "leave": lambda a: "leave the container",
     "file-label": lambda a: f"give {_text(a[0])} the SELinux label {_text(a[1])}",
 }
 
 CALLS: "Words" = {
+    "enter": lambda a: "setns(CLONE_NEWNS)",
+    "unmount": lambda a: f'umount2("{_text(a[0])}", MNT_DETACH)',
     "seccomp": lambda a: "seccomp(SECCOMP_SET_MODE_FILTER)",
     "drop-privilege": lambda a: "capset()",
     "file-label": lambda a: f'fsetxattr("{_text(a[0])}", "security.selinux", "{_text(a[1])}")',

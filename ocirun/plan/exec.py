@@ -46,24 +46,12 @@ def compile_exec(
     plan = Plan(container_id, bundle)
     spaces = Namespaces()
     linux = spec.get("linux") or {}
-    for index, entry in enumerate(linux.get("namespaces") or ()):
-        kind = entry["type"]
-        pointer = f"/linux/namespaces/{index}"
-        spaces.joined[kind] = pointer
-        path = f"/proc/{pid}/ns/{_FILES.get(kind, kind)}".encode()
-        plan.joins.append(Step("setns", pointer, kind, path))
-    # The order of KINDS is that of creation: the user namespace first.
-    order = list(KINDS)
-    plan.joins.sort(key=lambda step: order.index(str(step.args[0])))
+    plan.joins = joins(spec, pid)
+    for step in plan.joins:
+        spaces.joined[str(step.args[0])] = step.pointer
     plan.cgroup = cgroup
     steps = plan.child
-    steps.append(Step("await", ""))
-    if "user" in spaces.joined:
-        made = Namespaces()
-        if linux.get("uidMappings"):
-            made.new["user"] = spaces.joined["user"]
-        steps.append(Step("become-root", spaces.joined["user"], *first_ids(spec, made)))
-    steps.append(Step("undumpable", ""))
+    steps += entrance(plan, spec)
     steps.append(Step("session", ""))
     if keyring:
         steps.append(Step("keyring", "", b"_ses." + container_id.encode()))
@@ -80,6 +68,31 @@ def compile_exec(
         compile_seccomp(plan, spec, host, spaces)
     _affinity(plan)
     return plan
+
+
+def joins(spec: "dict[str, Any]", pid: int) -> list[Step]:
+    """The steps that join the namespaces of a container's init."""
+    found = []
+    for index, entry in enumerate((spec.get("linux") or {}).get("namespaces") or ()):
+        kind = entry["type"]
+        path = f"/proc/{pid}/ns/{_FILES.get(kind, kind)}".encode()
+        found.append(Step("setns", f"/linux/namespaces/{index}", kind, path))
+    # The order of KINDS is that of creation: the user namespace first.
+    order = list(KINDS)
+    return sorted(found, key=lambda step: order.index(str(step.args[0])))
+
+
+def entrance(plan: Plan, spec: "dict[str, Any]") -> list[Step]:
+    """The first steps of a process that joins a container, by its `joins`."""
+    steps = [Step("await", "")]
+    user = next((step for step in plan.joins if step.args[0] == "user"), None)
+    if user is not None:
+        made = Namespaces()
+        if (spec.get("linux") or {}).get("uidMappings"):
+            made.new["user"] = user.pointer
+        steps.append(Step("become-root", user.pointer, *first_ids(spec, made)))
+    steps.append(Step("undumpable", ""))
+    return steps
 
 
 def _terminal(plan: Plan, process: "dict[str, Any]") -> None:

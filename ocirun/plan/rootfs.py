@@ -7,10 +7,11 @@ directories, separated by colons, the uppermost first), with `.upperdir` and
 """
 
 from ocirun.errors import BundleError, InvalidConfig
-from ocirun.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
+from ocirun.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE
 from ocirun.plan.host import Host
 from ocirun.plan.mounts import context, mount_label
 from ocirun.plan.namespaces import Namespaces
+from ocirun.plan.options import PROPAGATION
 from ocirun.plan.step import Plan, Step
 from ocirun.plan.values import clean, encode, join
 
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 OVERLAY = "run.ocirun.overlay."
-_PROPAGATION = {
-    "private": MS_PRIVATE,
-    "rprivate": MS_PRIVATE | MS_REC,
-    "slave": MS_SLAVE,
-    "rslave": MS_SLAVE | MS_REC,
-    "shared": MS_SHARED,
-    "rshared": MS_SHARED | MS_REC,
-    "unbindable": MS_UNBINDABLE,
-    "runbindable": MS_UNBINDABLE | MS_REC,
-}
 
 
 def compile_root(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Namespaces) -> None:
@@ -38,22 +29,29 @@ def compile_root(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Namespa
         raise InvalidConfig("config.json has no root", pointer="/root")
     plan.rootfs = join(plan.bundle, root["path"]).rstrip("/") or "/"
     wanted = (spec.get("linux") or {}).get("rootfsPropagation") or ""
-    shared = _PROPAGATION.get(wanted, 0) & MS_SHARED
+    shared = PROPAGATION.get(wanted, 0) & MS_SHARED
     if "mount" in spaces.new:
         # Nothing that is mounted from here on may reach the host, unless asked for.
-        first = MS_SHARED if shared else MS_PRIVATE if "private" in wanted else MS_SLAVE
-        pointer = "/linux/rootfsPropagation" if wanted else ""
-        plan.child.append(Step("propagation", pointer, b"/", first | MS_REC))
+        first = first_propagation(wanted)
+        plan.child.append(first)
         if shared:
             # pivot_root(2) wants a private parent, and the clone of the rootfs must
             # not be mounted on the host as well.
             parent = encode(host.mountpoint_of(plan.rootfs), "/root/path")
-            plan.child.append(Step("propagation", pointer, parent, MS_PRIVATE))
+            plan.child.append(Step("propagation", first.pointer, parent, MS_PRIVATE))
     if not _overlay(plan, spec, host, host.rootless or spaces.private("user")):
         rootfs = encode(plan.rootfs, "/root/path")
         if plan.rootfs == "/":
             raise BundleError("the root of the host cannot be a container's root", path="/")
         plan.child.append(Step("rootfs", "/root/path", rootfs))
+
+
+def first_propagation(wanted: str) -> Step:
+    """What becomes of the host's mounts in a new mount namespace, by linux.rootfsPropagation."""
+    shared = PROPAGATION.get(wanted, 0) & MS_SHARED
+    first = MS_SHARED if shared else MS_PRIVATE if "private" in wanted else MS_SLAVE
+    pointer = "/linux/rootfsPropagation" if wanted else ""
+    return Step("propagation", pointer, b"/", first | MS_REC)
 
 
 def _overlay(plan: Plan, spec: "dict[str, Any]", host: Host, userxattr: bool) -> bool:
@@ -122,11 +120,11 @@ def compile_pivot(
     else:
         plan.child.append(Step("chroot", ""))
     if wanted:
-        if wanted not in _PROPAGATION:
+        if wanted not in PROPAGATION:
             raise InvalidConfig(
                 f"unknown propagation: {wanted}", pointer="/linux/rootfsPropagation"
             )
-        flags = _PROPAGATION[wanted]
+        flags = PROPAGATION[wanted]
         plan.child.append(Step("propagation", "/linux/rootfsPropagation", b"/", flags))
         if flags & MS_REC:
             plan.child.extend(again)

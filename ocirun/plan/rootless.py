@@ -40,7 +40,7 @@ def compile_rootless(plan: Plan, spec: "dict[str, Any]", host: Host, spaces: Nam
     if "user" in spaces.new:
         _choose_writers(plan, linux, host)
         _refuse_groups(plan, spec)
-        _refuse_unmapped_owners(spec, linux)
+        refuse_unmapped_owners(spec)
     if host.managed and host.layout is not None:
         plan.cgroup = _cgroups(plan, spec, host, host.layout)
 
@@ -70,7 +70,9 @@ def _refuse_groups(plan: Plan, spec: "dict[str, Any]") -> None:
         )
 
 
-def _refuse_unmapped_owners(spec: "dict[str, Any]", linux: "dict[str, Any]") -> None:
+def refuse_unmapped_owners(spec: "dict[str, Any]") -> None:
+    """Refuse a mount that would give its files to an id that is not mapped."""
+    linux = spec["linux"]
     for index, entry in enumerate(spec.get("mounts") or ()):
         words = entry.get("options") or ()
         if is_bind(entry):

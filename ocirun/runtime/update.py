@@ -6,6 +6,7 @@ record of it. Which files that means is decided by `cgroups.update`, and done by
 """
 
 from ocirun.cgroups import Layout, layout
+from ocirun.cgroups.resources import POINTER
 from ocirun.cgroups.update import compile_update, completed, merged, wanted
 from ocirun.errors import OcirunError, Unsupported, WrongStatus
 from ocirun.runtime.settings import Settings, status_of
@@ -30,6 +31,8 @@ class Source:
         options: pointer, as into config.json, -> option of the command line that set it.
         l3_cache, memory_bandwidth: lines of schemata for resctrl; "" to leave them.
     """
+
+    prefix = POINTER
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ a mount that escapes from a container is seen.
 import ctypes
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -188,3 +189,62 @@ def user(folder: Path, session_folder: Path, runtime: Runtime) -> User:
 def box(user: User, bundle: Bundle) -> Bundle:
     """A rootless bundle whose process is the probe."""
     return rootless(bundle)
+
+
+def fingerprint(folder: Path) -> list[tuple[object, ...]]:
+    """Everything about a tree that an escape could change."""
+    found: list[tuple[object, ...]] = []
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        facts = path.lstat()
+        content = path.read_bytes() if path.is_file() else b""
+        found.append(
+            (
+                str(path),
+                facts.st_ino,
+                facts.st_mode,
+                facts.st_uid,
+                facts.st_gid,
+                facts.st_mtime_ns,
+                content,
+            )
+        )
+    return found
+
+
+@pytest.fixture
+def canary(bundle: Bundle) -> Iterator[Path]:
+    """A folder of the host that symlinks in the image point to; it must stay as it is."""
+    folder = bundle.path / "canary"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("null", "console", "ptmx", "file", "sub/file"):
+        (folder / name).write_text("canary")
+    before = fingerprint(folder)
+    core_pattern = Path("/proc/sys/kernel/core_pattern").read_text()
+    yield folder
+    assert fingerprint(folder) == before
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == core_pattern
+
+
+@pytest.fixture
+def live(runtime: Runtime, bundle: Bundle) -> Bundle:
+    """A container that runs, with a root file system that can be written to."""
+    return runtime.started(bundle.set("/root/readonly", False))
+
+
+@pytest.fixture
+def source(bundle: Bundle) -> Path:
+    """A folder of the host with a file."""
+    path = bundle.path / "source"
+    path.mkdir()
+    (path / "file").write_text("of the host\n")
+    return path
+
+
+@pytest.fixture
+def tree(source: Path) -> Iterator[Path]:
+    """The same with a tmpfs on `sub`, mounted nosuid, in which is a file."""
+    (source / "sub").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid", "none", source / "sub"], check=True)
+    (source / "sub/below").touch()
+    yield source
+    subprocess.run(["umount", source / "sub"], check=True)

@@ -16,48 +16,9 @@ from pathlib import Path
 import pytest
 from lib import mountinfo
 from lib.bundle import Bundle
+from lib.rootfs import up
 from lib.runtime import CHECKOUT, Runtime, wait_for
 from lib.terminal import ConsoleSocket, Terminal
-
-
-def fingerprint(folder: Path) -> list[tuple[object, ...]]:
-    """Everything about a tree that an escape could change."""
-    found: list[tuple[object, ...]] = []
-    for path in [folder, *sorted(folder.rglob("*"))]:
-        facts = path.lstat()
-        content = path.read_bytes() if path.is_file() else b""
-        found.append(
-            (
-                str(path),
-                facts.st_ino,
-                facts.st_mode,
-                facts.st_uid,
-                facts.st_gid,
-                facts.st_mtime_ns,
-                content,
-            )
-        )
-    return found
-
-
-@pytest.fixture
-def canary(bundle: Bundle) -> Iterator[Path]:
-    """A folder of the host that symlinks in the image point to; it must stay as it is."""
-    folder = bundle.path / "canary"
-    (folder / "sub").mkdir(parents=True)
-    for name in ("null", "console", "ptmx", "file", "sub/file"):
-        (folder / name).write_text("canary")
-    before = fingerprint(folder)
-    core_pattern = Path("/proc/sys/kernel/core_pattern").read_text()
-    yield folder
-    assert fingerprint(folder) == before
-    assert Path("/proc/sys/kernel/core_pattern").read_text() == core_pattern
-
-
-def up(path: Path) -> str:
-    """A relative symlink target that climbs far above any root, then goes down to the path."""
-    return "../" * 40 + str(path).lstrip("/")
-
 
 # Symlinks at the places where the runtime makes or mounts things
 

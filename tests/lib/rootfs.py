@@ -54,3 +54,8 @@ class RootfsSource:
         for name in self.applets:
             os.link(self.busybox, target / "bin" / name)
         return target
+
+
+def up(path: Path) -> str:
+    """A relative symlink target that climbs far above any root, then goes down to the path."""
+    return "../" * 40 + str(path).lstrip("/")

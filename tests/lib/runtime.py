@@ -139,6 +139,12 @@ class Runtime:
     def start(self, container: str) -> Result:
         return self.call("start", container)
 
+    def started(self, bundle: Bundle) -> Bundle:
+        """The bundle, of which a container that sleeps runs now."""
+        self.create(bundle.sleeper()).ok()
+        self.start(bundle.id).ok()
+        return bundle
+
     def kill(self, container: str, signal: str = "KILL") -> Result:
         return self.call("kill", container, signal)
 
