@@ -134,31 +134,26 @@ def refuse_used(plan: "CgroupPlan") -> None:
 
 
 def _mkdir(made: list[str], directory: str) -> None:
+    if not _make(made, directory):
+        _refuse_used(directory)
+
+
+def _make(made: list[str], directory: str) -> bool:
+    """Make a directory and those above it; False if it is there already.
+
+    Another container may make, or give up, the same ones at the same time.
+    """
     try:
         mkdir(directory)
     except CallFailed as error:
         if error.errno == errno.EEXIST:
-            _refuse_used(directory)
-            return
+            return False
         if error.errno != errno.ENOENT:
             raise
         _make(made, directory.rpartition("/")[0])
-        mkdir(directory)
+        return _make(made, directory)
     made.append(directory)
-
-
-def _make(made: list[str], directory: str) -> None:
-    """Make a directory and those above it, unless they are there."""
-    try:
-        mkdir(directory)
-    except CallFailed as error:
-        if error.errno == errno.EEXIST:
-            return
-        if error.errno != errno.ENOENT:
-            raise
-        _make(made, directory.rpartition("/")[0])
-        mkdir(directory)
-    made.append(directory)
+    return True
 
 
 def _refuse_used(directory: str) -> None:
@@ -285,7 +280,7 @@ def _replace(cgroup: int, program: int, old: int) -> bool:
         raise
 
 
-_OPERATIONS: "dict[str, Callable[..., None]]" = {
+_OPERATIONS: "dict[str, Callable[..., object]]" = {
     "cgroup-mkdir": _mkdir,
     "cgroup-ensure": _make,
     "cgroup-enable": _enable,

@@ -1,7 +1,8 @@
 """cgroups: where the container's processes are, limits, device rules; v1 and hybrid as the machine has it, v2 alone."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,11 +71,34 @@ def test_nested_path(runtime: Runtime, bundle: Bundle, container: str) -> None:
     pid = runtime.state(container)["pid"]
     assert f":memory:/ocirun-test/{container}/a/b\n" in Path(f"/proc/{pid}/cgroup").read_text()
     runtime.delete(container, "--force").ok()
-    for hierarchy in hierarchies():  # what is above the container's own belongs to the engine
-        for folder in (f"{container}/a", container):
-            path = Path(hierarchy, "ocirun-test", folder)
-            if path.is_dir():
-                path.rmdir()
+    remove_above(container, "a")
+
+
+def remove_above(*names: str) -> None:
+    """Removes nested cgroups of an engine: what is above the container's own is not the runtime's."""
+    for hierarchy in hierarchies():
+        path = Path(hierarchy, "ocirun-test", *names)
+        for folder in (path, *path.parents)[: len(names)]:
+            if folder.is_dir():
+                folder.rmdir()
+
+
+def test_parents_are_made_by_several_at_once(
+    runtime: Runtime, make_bundle: Callable[..., Bundle]
+) -> None:
+    """As the first tasks of a service: none fails because another one has made its parents."""
+    bundles = [make_bundle("true") for _ in range(6)]
+    for turn in range(3):
+        names = [f"{bundles[0].id}-{turn}", *"abcdef"]
+        for bundle in bundles:
+            bundle.set("/linux/cgroupsPath", f"/ocirun-test/{'/'.join(names)}/{bundle.id}")
+        started = [
+            runtime.popen("run", "--bundle", bundle.write(), bundle.id, stderr=subprocess.PIPE)
+            for bundle in bundles
+        ]
+        words = [process.communicate(timeout=30)[1].decode() for process in started]
+        remove_above(*names)
+        assert [process.returncode for process in started] == [0] * 6, words
 
 
 @pytest.mark.parametrize("path", ["/../../escape", "../escape", "/ocirun-test/../../escape"])
