@@ -13,7 +13,7 @@ DEBIAN_PACKAGES += libseccomp2 man-db mandoc
 LAB_PACKAGES := user-mode-linux qemu-system-x86 debootstrap e2fsprogs
 # The engines of tests/engines, without their services (tools/setup.sh).
 ENGINE_PACKAGES := podman conmon netavark golang-github-containers-common catatonit buildah
-ENGINE_PACKAGES += docker.io containerd iptables nftables slirp4netns crun uidmap bsdutils iproute2
+ENGINE_PACKAGES += docker.io docker-compose containerd containernetworking-plugins iptables nftables slirp4netns crun uidmap bsdutils iproute2
 PYTHON_DIRS := $(wildcard ocirun tools tests bench bundles)
 LAUNCHER := build/prefix/bin/ocirun
 

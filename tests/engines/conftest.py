@@ -15,12 +15,23 @@ from typing import Any
 import pytest
 from lib import engines
 from lib.box import Box
+from lib.containerd import Containerd
+from lib.docker import Docker
+from lib.podman import Buildah, Podman, RootlessPodman
+from lib.swarm import Swarm
 
 HERE = Path(__file__).parent
 RUNTIMES = os.environ.get("ENGINE_RUNTIMES", "runc ocirun").split()
 # (module, scenario) -> {runtime: "pass", "-" (did not run) or the words of the failure}
 Results = dict[tuple[str, str], dict[str, str]]
 RESULTS = pytest.StashKey[Results]()
+ENGINES: dict[str, Callable[[Box, str, dict[str, str]], engines.Engine]] = {
+    "podman": Podman,
+    "rootless": RootlessPodman,
+    "docker": Docker,
+    "containerd": Containerd,
+    "buildah": Buildah,
+}
 PASS, NOT_RUN = "pass", "-"
 THEIRS = (AssertionError, engines.EngineDown, subprocess.TimeoutExpired)
 
@@ -149,18 +160,29 @@ def image(box: Box) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(box: Box, paths: dict[str, str], image: Path) -> Callable[[str, str], engines.Engine]:
+def made(
+    box: Box, paths: dict[str, str], image: Path
+) -> Iterator[Callable[[str, str], engines.Engine | Swarm]]:
     """Makes an engine with a default runtime, once a session."""
-    known: dict[tuple[str, str], engines.Engine] = {}
+    known: dict[tuple[str, str], engines.Engine | Swarm] = {}
 
-    def make(name: str, runtime: str) -> engines.Engine:
+    def make(name: str, runtime: str) -> engines.Engine | Swarm:
         if (name, runtime) not in known:
-            engine = engines.ENGINES[name](box, runtime, paths)
-            engine.load(image)
-            known[name, runtime] = engine
+            if name == "swarm":
+                known[name, runtime] = Swarm(runtime, image)
+            else:
+                engine = ENGINES[name](box, runtime, paths)
+                engine.load(image)
+                known[name, runtime] = engine
         return known[name, runtime]
 
-    return make
+    yield make
+    for one in known.values():
+        if isinstance(one, Swarm):
+            one.close()
+
+
+Making = Callable[[str, str], engines.Engine | Swarm]
 
 
 @pytest.fixture(params=["podman", "docker"])
@@ -171,47 +193,25 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def engine(
-    made: Callable[[str, str], engines.Engine], engine_name: str, runtime: str
-) -> Iterator[engines.Engine]:
+def engine(made: Making, engine_name: str, runtime: str) -> Iterator[engines.Engine | Swarm]:
     """Podman or Docker with a default runtime; containers of the test are removed after it."""
-    engine = made(engine_name, runtime)
+    yield from cleared(made(engine_name, runtime))
+
+
+def cleared(engine: engines.Engine | Swarm) -> Iterator[engines.Engine | Swarm]:
     yield engine
     engine.clear()
 
 
-@pytest.fixture
-def podman(made: Callable[[str, str], engines.Engine], runtime: str) -> Iterator[engines.Engine]:
-    engine = made("podman", runtime)
-    yield engine
-    engine.clear()
+def fixture_of(name: str) -> Any:
+    """A fixture as `engine`, of the engine of that name."""
+
+    @pytest.fixture(name=name)
+    def given(made: Making, runtime: str) -> Iterator[engines.Engine | Swarm]:
+        yield from cleared(made(name, runtime))
+
+    return given
 
 
-@pytest.fixture
-def docker(made: Callable[[str, str], engines.Engine], runtime: str) -> Iterator[engines.Engine]:
-    engine = made("docker", runtime)
-    yield engine
-    engine.clear()
-
-
-@pytest.fixture
-def containerd(
-    made: Callable[[str, str], engines.Engine], runtime: str
-) -> Iterator[engines.Engine]:
-    engine = made("containerd", runtime)
-    yield engine
-    engine.clear()
-
-
-@pytest.fixture
-def buildah(made: Callable[[str, str], engines.Engine], runtime: str) -> Iterator[engines.Engine]:
-    engine = made("buildah", runtime)
-    yield engine
-    engine.clear()
-
-
-@pytest.fixture
-def rootless(made: Callable[[str, str], engines.Engine], runtime: str) -> Iterator[engines.Engine]:
-    engine = made("rootless", runtime)
-    yield engine
-    engine.clear()
+podman, docker, swarm = map(fixture_of, ("podman", "docker", "swarm"))
+containerd, buildah, rootless = map(fixture_of, ("containerd", "buildah", "rootless"))

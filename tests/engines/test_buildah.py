@@ -1,7 +1,8 @@
 """Buildah: `run` in a working container, and `bud`."""
 
 import pytest
-from lib.engines import IMAGE, Buildah
+from lib.engines import IMAGE
+from lib.podman import Buildah
 
 pytestmark = pytest.mark.programs("buildah")
 

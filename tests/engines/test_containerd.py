@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from lib.engines import Containerd
+from lib.containerd import Containerd
 from lib.runtime import wait_for
 
 pytestmark = pytest.mark.programs("containerd", "ctr", "containerd-shim-runc-v2")
@@ -148,5 +148,5 @@ def test_config_is_taken(containerd: Containerd) -> None:
     """The file of docs/engines.md, as containerd itself reads it."""
     file = containerd.place / "config.toml"
     shown = containerd.box.call("containerd", "--config", file, "config", "dump").ok().out
-    assert 'default_runtime_name = "ocirun"' in shown
+    assert f'default_runtime_name = "{containerd.runtime}"' in shown
     assert "build/prefix/bin/ocirun" in shown

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from lib.engines import IMAGE, Docker, Engine
+from lib.docker import Docker
+from lib.engines import IMAGE, Engine
 from lib.runtime import wait_for
 
 pytestmark = pytest.mark.programs("dockerd", "containerd", "docker")

@@ -1,7 +1,8 @@
 """What only Podman does: pods, Kubernetes files, user namespaces, its own networks."""
 
 import pytest
-from lib.engines import IMAGE, Podman
+from lib.engines import IMAGE
+from lib.podman import Podman
 from lib.runtime import wait_for
 
 pytestmark = pytest.mark.programs("podman", "conmon")

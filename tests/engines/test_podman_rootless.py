@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 import test_both as both
 import test_podman as podman
-from lib.engines import Engine, RootlessPodman
+from lib.engines import Engine
+from lib.podman import RootlessPodman
 
 pytestmark = pytest.mark.programs("podman", "conmon", "newuidmap")
 

@@ -1,24 +1,21 @@
-"""Drivers of whole engines in a box: Podman, Docker, containerd's ctr, Buildah.
+"""What drivers of whole engines in a box have in common (podman.py, docker.py, containerd.py).
 
 Each keeps its state in folders of its own below the box's, and is configured by the files that
 docs/engines.md shows, with the paths of this machine filled in.
 """
 
-import json
 import re
 import shlex
 import shutil
 import tarfile
-import time
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .archives import docker_save
 from .box import Box, Done
 from .rootfs import RootfsSource
 from .runtime import CHECKOUT, LAUNCHER, wait_for
-from .user import GID, UID, Installation, User, folders, give
+from .user import folders, give
 
 GUIDE = CHECKOUT / "docs/engines.md"
 INSTALLED = "/usr/local/bin/ocirun"
@@ -40,11 +37,14 @@ class EngineDown(Exception):
     """An engine that did not come up, in its own words."""
 
 
-def guide(title: str) -> str:
-    """The example file of that name in docs/engines.md: the code block after "`title`"."""
-    found = re.search(
-        rf"`{re.escape(title)}`, tested[^`]*?:\n\n((?:    .*\n|\n)+)", GUIDE.read_text()
-    )
+def guide(title: str, section: str = "") -> str:
+    """The example file of that name in docs/engines.md: the code block after "`title`".
+
+    `section` is the heading it stands under, if several have one of that name.
+    """
+    text = GUIDE.read_text()
+    text = text[text.index(f"\n## {section}\n") :] if section else text
+    found = re.search(rf"`{re.escape(title)}`, tested[^`]*?:\n\n((?:    .*\n|\n)+)", text)
     if not found:
         raise LookupError(f"docs/engines.md has no example {title}")
     return "\n".join(line[4:] for line in found[1].splitlines()) + "\n"
@@ -142,234 +142,6 @@ class Engine:
             self.mine.clear()
 
 
-class Podman(Engine):
-    """Podman of root, with vfs, cgroupfs, and its own folders."""
-
-    name = "podman"
-    at_once = ("--time=0",)
-
-    def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
-        super().__init__(box, runtime)
-        config = guide("containers.conf").replace(INSTALLED, paths["ocirun"])
-        others = "".join(
-            f'{name} = ["{path}"]\n' for name, path in paths.items() if name != "ocirun"
-        )
-        config = config.replace("[engine.runtimes]\n", f"[engine.runtimes]\n{others}")
-        config = config.replace('runtime = "ocirun"', f'runtime = "{runtime}"')
-        file = f"containers-{runtime}.conf"
-        (box.folder / file).write_text(f"{config}\n[containers]\n{LIMITS}\n")
-        self.env = {
-            "CONTAINERS_CONF": f"{box.inside}/{file}",
-            "CONTAINERS_REGISTRIES_CONF": f"{box.inside}/registries.conf",
-        }
-        policy(box)
-
-    def argv(self, *args: str | Path) -> list[str]:
-        place = self.box.inside / "podman"
-        folders = (f"--root={place}/root", f"--runroot={place}/run", f"--tmpdir={place}/tmp")
-        options = ("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file")
-        environment = (f"{name}={value}" for name, value in self.env.items())
-        return ["env", *environment, "podman", *folders, *options, *map(str, args)]
-
-    def load(self, tar: Path) -> None:
-        """Makes the image."""
-        self("import", "--change", "ENV PATH=/bin", tar_inside(self.box, tar), IMAGE).ok()
-
-
-class RootlessPodman(Podman):
-    """Podman of an ordinary user, who has a range of subordinate ids in this box."""
-
-    name = "podman"
-
-    def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
-        self.folder = box.folder / f"u{next(numbers)}"  # a runroot has at most 50 characters
-        self.folder.mkdir(mode=0o711)
-        self.user = User(self.folder)
-        place = Installation(box.folder / "installed", self.user)
-        if not place.python:
-            raise EngineDown("no interpreter of the tests' version that a user can execute")
-        super().__init__(box, runtime, {**paths, "ocirun": str(place.launcher)})
-        policy(box, self.user.home)
-        self.give_ids()
-
-    def give_ids(self) -> None:
-        """An account and subordinate ids for the user, in this box only."""
-        lines = {
-            "passwd": f"someone:x:{UID}:{GID}::{self.user.home}:/bin/sh",
-            "group": f"someone:x:{GID}:",
-            "subuid": f"someone:{UID + 100000}:65536",
-            "subgid": f"someone:{GID + 100000}:65536",
-        }
-        for name, line in lines.items():
-            real = Path("/etc", name)
-            copy = self.folder / name
-            copy.write_text((real.read_text() if real.exists() else "") + line + "\n")
-            if not real.exists():
-                raise EngineDown(f"no {real}: is uidmap installed?")
-            self.box.call("mount", "--bind", copy, real).ok()
-
-    def argv(self, *args: str | Path) -> list[str]:
-        options = ("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file")
-        environment = (f"{name}={value}" for name, value in self.env.items())
-        return [*self.user.prefix(), *environment, "podman", *options, *map(str, args)]
-
-
-class Docker(Engine):
-    """A dockerd, whose default runtime is the one under test, and its client."""
-
-    name = "docker"
-
-    def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
-        super().__init__(box, runtime)
-        self.place = box.inside / f"docker-{runtime}"
-        folder = box.folder / f"docker-{runtime}"
-        folder.mkdir()
-        config = json.loads(guide("daemon.json").replace(INSTALLED, paths["ocirun"]))
-        config["default-runtime"] = runtime
-        config["runtimes"].update(
-            {name: {"path": path} for name, path in paths.items() if name not in ("runc", "ocirun")}
-        )
-        bridge = f"br{next(numbers)}"
-        config |= {
-            "hosts": [f"unix://{self.place}/socket"],
-            "data-root": f"{self.place}/data",
-            "exec-root": f"{self.place}/exec",
-            "pidfile": f"{self.place}/pid",
-            "storage-driver": "vfs",
-            "iptables": False,
-            "ip6tables": False,
-            "bridge": bridge,
-            "features": {"buildkit": False},
-        }
-        (folder / "daemon.json").write_text(json.dumps(config, indent=4))
-        number = next(numbers)
-        for words in (
-            f"link add {bridge} type bridge",
-            f"address add 10.91.{number}.1/24 dev {bridge}",
-            f"link set {bridge} up",
-        ):
-            box.call("ip", *words.split()).ok()
-        self.log = (folder / "log").open("wb")
-        self.daemon = box.popen(
-            "dockerd", "--config-file", self.place / "daemon.json", stdout=self.log, stderr=self.log
-        )
-
-    def argv(self, *args: str | Path) -> list[str]:
-        host = f"--host=unix://{self.place}/socket"
-        return ["env", "DOCKER_BUILDKIT=0", "docker", host, *map(str, args)]
-
-    def wait_until_up(self) -> None:
-        """Waits for the daemon to answer; fails with the end of its log."""
-        for _ in range(200):
-            if self("version").status == 0:
-                return
-            if self.daemon.poll() is not None:
-                break
-            time.sleep(0.1)
-        log = self.box.folder / self.place.name / "log"
-        raise EngineDown("dockerd: " + " ".join(log.read_text().splitlines()[-5:]))
-
-    def load(self, tar: Path) -> None:
-        """Waits for the daemon, and makes the image."""
-        self.wait_until_up()
-        self("import", "--change", "ENV PATH=/bin", tar_inside(self.box, tar), IMAGE).ok()
-
-
-class Containerd(Engine):
-    """A containerd, and ctr, which names the runtime with each container."""
-
-    name = "ctr"
-
-    def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
-        super().__init__(box, runtime)
-        self.path = paths[runtime]
-        self.place = box.inside / f"containerd-{runtime}"
-        folder = box.folder / self.place.name
-        folder.mkdir()
-        folders = f'version = 2\nroot = "{self.place}/root"\nstate = "{self.place}/state"\n'
-        folders += f'[grpc]\naddress = "{self.place}/socket"\n'
-        config = guide("config.toml").replace(INSTALLED, paths["ocirun"])
-        (folder / "config.toml").write_text(config.replace("version = 2\n", folders))
-        self.log = (folder / "log").open("wb")
-        self.daemon = box.popen(
-            *("containerd", "--config", self.place / "config.toml"),
-            stdout=self.log, stderr=self.log,
-        )  # fmt: skip
-
-    def argv(self, *args: str | Path) -> list[str]:
-        return ["ctr", f"--address={self.place}/socket", *map(str, args)]
-
-    def load(self, tar: Path) -> None:
-        """Waits for the daemon, and imports the image."""
-        archive = docker_save(tar.read_bytes(), config={"Env": ["PATH=/bin"]}, tag=IMAGE)
-        (self.box.folder / "image.docker.tar").write_bytes(archive)
-        wait_for(lambda: self("version").status == 0, "containerd to answer", seconds=20)
-        archive_path = self.box.inside / "image.docker.tar"
-        self("images", "import", "--snapshotter=native", archive_path).ok()
-
-    def words(self, args: tuple[str | Path, ...], name: str = "") -> list[str]:
-        words = list(map(str, args))
-        place = words.index("--") if "--" in words else -1
-        flags = ("--snapshotter=native", f"--runc-binary={self.path}", *words[: max(place, 0)])
-        return [*flags, IMAGE, name or self.new_name(), *words[place + 1 :]]
-
-    def start(self, *args: str | Path) -> str:
-        name = self.new_name()
-        self("run", "--detach", "--null-io", *self.words(args, name)).ok()
-        return name
-
-    def status(self, name: str) -> str:
-        """What `tasks list` says of a container."""
-        rows = (line.split() for line in self("tasks", "list").ok().out.splitlines())
-        return next((row[2] for row in rows if row[0] == name), "")
-
-    def clear(self) -> None:
-        for name in self.mine:
-            if self.status(name):
-                self("tasks", "delete", "--force", name)
-            self("containers", "delete", name)
-        self.mine.clear()
-
-
-class Buildah(Engine):
-    """Buildah, which is given the runtime with each command."""
-
-    name = "buildah"
-
-    def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
-        super().__init__(box, runtime)
-        self.path = paths[runtime]
-        policy(box)
-
-    def argv(self, *args: str | Path) -> list[str]:
-        place = self.box.inside / "buildah"
-        options = (f"--root={place}/root", f"--runroot={place}/run", "--storage-driver=vfs")
-        environment = ("BUILDAH_ISOLATION=oci", f"CONTAINERS_CONF={self.box.inside}/buildah.conf")
-        return ["env", *environment, "buildah", *options, *map(str, args)]
-
-    def load(self, tar: Path) -> None:
-        """Makes the image."""
-        (self.box.folder / "buildah.conf").write_text(f"[containers]\n{LIMITS}\n")
-        made = self("from", "--name", "base", "scratch").ok().out.strip()
-        self("add", "--quiet", made, tar_inside(self.box, tar)).ok()
-        self("config", "--env", "PATH=/bin", made).ok()
-        self("commit", "--quiet", made, IMAGE).ok()
-        self("rm", made).ok()
-
-    def start(self, *args: str | Path) -> str:
-        """`from`: a working container; its name."""
-        name = self.new_name()
-        self("from", "--name", name, *args, IMAGE).ok()
-        return name
-
-    def in_it(self, name: str, *args: str | Path, **options: Any) -> Done:
-        """`buildah run` in a working container; what is before a "--" are options."""
-        words = list(map(str, args))
-        place = words.index("--") if "--" in words else -1
-        flags = (f"--runtime={self.path}", *words[: max(place, 0)])
-        return self("run", *flags, name, "--", *words[place + 1 :], **options)
-
-
 def policy(box: Box, home: Path | None = None) -> None:
     """Lets Podman and Buildah take any image."""
     (box.folder / "registries.conf").write_text("")
@@ -383,12 +155,3 @@ def policy(box: Box, home: Path | None = None) -> None:
 def tar_inside(box: Box, tar: Path) -> Path:
     """The path in the box of a tar in the box's folder."""
     return box.inside / tar.relative_to(box.folder)
-
-
-ENGINES: dict[str, type[Engine]] = {
-    "podman": Podman,
-    "rootless": RootlessPodman,
-    "docker": Docker,
-    "containerd": Containerd,
-    "buildah": Buildah,
-}
