@@ -2,7 +2,9 @@
 
 import posix
 
+from ocirun.criu.service import find_criu
 from ocirun.errors import Unsupported, UsageError
+from ocirun.executor.criu import IMAGES, WORK, Here, Launch
 from ocirun.linux.clone import CLONE_NEWNET
 from ocirun.plan.namespaces import KINDS
 from ocirun.runtime.settings import absolute
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirun.criu.protobuf import Message
+    from ocirun.executor.criu import Family
 
 # struct criu_opts (criu, images/rpc.proto)
 IMAGES_DIR_FD, PID, LEAVE_RUNNING, EXT_UNIX_SK, TCP_ESTABLISHED = 1, 2, 3, 4, 5
@@ -42,9 +45,11 @@ class CriuOptions:
         link_remap, tcp_skip_in_flight: switches of CRIU.
         cgroups_mode: a key of CGROUP_MODES.
         empty_ns: kinds of namespaces that are made and left empty.
+        family: whose children CRIU and what it restores are.
     """
 
     def __init__(self) -> None:
+        self.family: Family = Here()
         self.image_path = "checkpoint"
         self.work_path = ""
         self.tcp_established = False
@@ -60,29 +65,26 @@ class CriuOptions:
 
 
 class Folders:
-    """The folders of images and of work, opened. Raises UsageError."""
+    """The folders of images and of work. Raises UsageError.
+
+    Attributes:
+        images, work: their paths. fd: of the images' folder.
+    """
 
     def __init__(self, options: CriuOptions, make: bool) -> None:
         self.images = absolute(options.image_path)
         self.work = absolute(options.work_path) if options.work_path else self.images
-        self.images_fd = self.work_fd = -1
-        self.images_fd = _open_folder(self.images, "--image-path", make)
-        try:
-            self.work_fd = _open_folder(self.work, "--work-path", True)
-        except BaseException:
-            self.close()
-            raise
+        if options.work_path:
+            posix.close(_open_folder(self.work, "--work-path", True))
+        self.fd = _open_folder(self.images, "--image-path", make)
 
-    def both(self) -> list[tuple[int, str]]:
-        """Both, for Service."""
-        return [(self.images_fd, self.images), (self.work_fd, self.work)]
+    def launch(self) -> Launch:
+        """What a CRIU that works in them starts with. Raises Unsupported."""
+        return Launch(find_criu(), self.images, self.work)
 
     def close(self) -> None:
-        """Close both."""
-        for fd in (self.images_fd, self.work_fd):
-            if fd >= 0:
-                posix.close(fd)
-        self.images_fd = self.work_fd = -1
+        """Let go of them."""
+        posix.close(self.fd)
 
 
 def _open_folder(path: str, option: str, make: bool) -> int:
@@ -118,9 +120,7 @@ def need_root() -> None:
         )
 
 
-def common(
-    options: CriuOptions, folders: Folders, spec: "dict[str, Any]", root: str, log: str
-) -> "Message":
+def common(options: CriuOptions, spec: "dict[str, Any]", root: str, log: str) -> "Message":
     """The fields of criu_opts that both kinds of request have."""
     mode = CGROUP_MODES.get(options.cgroups_mode)
     if mode is None:
@@ -133,8 +133,8 @@ def common(
         raise UsageError(f"--empty-ns {unknown[0]}: only a network namespace can be left empty")
     empty = sum(EMPTY_NAMESPACES[kind] for kind in dict.fromkeys(options.empty_ns))
     fields: Message = [
-        (IMAGES_DIR_FD, folders.images_fd),
-        (WORK_DIR_FD, folders.work_fd),
+        (IMAGES_DIR_FD, IMAGES),
+        (WORK_DIR_FD, WORK),
         (LOG_LEVEL, _LOG_EVERYTHING),
         (LOG_FILE, log),
         (ROOT, root),

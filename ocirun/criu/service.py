@@ -1,25 +1,24 @@
 """One `criu swrk` process: CRIU as a child that takes requests over a socket (criu.org, "RPC").
 
-The socket is CRIU's descriptor; images and logs are named by descriptors of this process. What
-CRIU restores becomes a child of this process, not of CRIU's (rst_sibling).
+The socket is CRIU's own; how its process is made, and the numbers of its descriptors:
+`ocirun.executor.criu`. What CRIU restores becomes its sibling (rst_sibling).
 """
 
 import _socket
+import os
 import posix
 
 from ocirun.criu.hierarchy import Hierarchy
 from ocirun.criu.protobuf import decode, encode
 from ocirun.errors import CriuFailed, StepFailed, Unsupported
-from ocirun.linux.clone import CLONE_NEWNS, unshare
-from ocirun.linux.ffi import SyscallError
-from ocirun.linux.mount import MS_REC, MS_SLAVE, mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from ocirun.criu.protobuf import Message
+    from ocirun.executor.criu import Criu, Family, Launch
 
     Notified = Callable[[str, int, int], None]
 
@@ -27,18 +26,19 @@ if TYPE_CHECKING:
 DUMP, RESTORE, PRE_DUMP, NOTIFY, FEATURE_CHECK = 1, 2, 4, 6, 9
 # struct criu_req, criu_resp
 _TYPE, _OPTS, _NOTIFY_SUCCESS, _FEATURES = 1, 2, 3, 5
-_SUCCESS, _RESTORED, _NOTIFIED, _ERRNO, _FEATURES_FOUND, _MESSAGE = 2, 4, 5, 7, 8, 9
+_SUCCESS, _NOTIFIED, _ERRNO, _FEATURES_FOUND, _MESSAGE = 2, 5, 7, 8, 9
 # struct criu_features
 MEM_TRACK, LAZY_PAGES = 1, 2
 _LOG_LINES = 12
 _LOG_END = 1 << 16
 _BUFFER = 1 << 16
+FURTHER = ("/usr/local/sbin", "/usr/sbin")  # not everybody has these in $PATH
 
 
 def find_criu() -> str:
     """The path of criu. Raises Unsupported if there is none in $PATH."""
-    path = posix.environ.get(b"PATH", b"/usr/sbin:/usr/bin:/sbin:/bin").decode()
-    for folder in [*path.split(":"), "/usr/local/sbin", "/usr/sbin"]:
+    path = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+    for folder in [*path.split(":"), *FURTHER]:
         if folder and posix.access(f"{folder}/criu", posix.X_OK):
             return f"{folder}/criu"
     raise Unsupported(
@@ -51,28 +51,19 @@ class Service:
     """A `criu swrk` process.
 
     Args:
-        prepare: is called in it before CRIU is executed, in a mount namespace of its own.
-        inherited: descriptors that it keeps, under the same numbers.
-        folders: (descriptor, path) of directories, opened again by CRIU's process: it must not
-            work in a directory of a mount namespace that it is not in.
+        launch: what it starts with.
+        family: whose child it is.
 
-    Raises Unsupported, StepFailed.
+    Raises StepFailed.
     """
 
-    def __init__(
-        self,
-        prepare: "Callable[[], None] | None" = None,
-        inherited: "list[int] | tuple[()]" = (),
-        folders: "list[tuple[int, str]] | tuple[()]" = (),
-    ) -> None:
-        program = find_criu()
+    def __init__(self, launch: "Launch", family: "Family") -> None:
         self._hierarchy = Hierarchy()
         kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
         mine, theirs = _socket.socketpair(_socket.AF_UNIX, kind)
         try:
-            self.pid = posix.fork()
-            if self.pid == 0:
-                _become_criu(program, theirs, prepare, inherited, folders)
+            self._process: Criu | None = family.start(launch, theirs)
+            self.pid = self._process.pid
             theirs.close()
             self.sock = self._receive(mine)
         except BaseException:
@@ -94,7 +85,7 @@ class Service:
                 return sock
             if sock is not None:
                 sock.close()
-            posix.waitpid(self.pid, 0)
+            self._bury()
             number, _, call = data.decode("utf-8", "replace").partition(" ")
             raise StepFailed(
                 "cannot make things ready for criu", syscall=call, errno=int(number or 0)
@@ -103,12 +94,17 @@ class Service:
     def close(self) -> None:
         """Let CRIU end, and wait for that."""
         self.sock.close()
-        if self.pid:
-            posix.waitpid(self.pid, 0)
-            self.pid = 0
+        if self._process is not None:
+            self._bury()
             self._hierarchy.close()
 
-    def ask(self, kind: int, options: "Message", notified: "Notified | None" = None) -> int:
+    def _bury(self) -> None:
+        process, self._process = self._process, None
+        assert process is not None
+        process.wait()
+        process.close()
+
+    def ask(self, kind: int, options: "Message", notified: "Notified | None" = None) -> None:
         """Have a request done.
 
         Args:
@@ -117,16 +113,13 @@ class Service:
             notified: called for each notification with the name of the script, the pid that
                 it tells (0 for none) and a descriptor that came along (-1 for none).
 
-        Returns:
-            The pid of the restored process; 0 of the other kinds.
-
         Raises Failed, and whatever `notified` raises.
         """
         self.sock.sendall(encode([(_TYPE, kind), (_OPTS, options)]))
         while True:
             answer, fd = self._answer()
             if answer.get(_TYPE) != NOTIFY:
-                return int(decode(answer.get(_RESTORED, b"")).get(1, 0))
+                return
             told = decode(answer.get(_NOTIFIED, b""))
             if notified is not None:
                 notified(told.get(1, b"").decode(), told.get(2, 0), fd)
@@ -191,32 +184,3 @@ def _end_of(path: str) -> list[str]:
     finally:
         posix.close(fd)
     return data.decode("utf-8", "replace").splitlines()
-
-
-def _become_criu(
-    program: str,
-    line: "_socket.socket",
-    prepare: "Callable[[], None] | None",
-    inherited: "list[int] | tuple[()]",
-    folders: "list[tuple[int, str]] | tuple[()]",
-) -> "NoReturn":
-    try:
-        if prepare is not None:
-            unshare(CLONE_NEWNS)
-            mount(None, b"/", None, MS_REC | MS_SLAVE)
-            prepare()
-        for fd, path in folders:
-            posix.dup2(posix.open(path, posix.O_DIRECTORY | posix.O_CLOEXEC), fd)
-        # CRIU finds descriptors by number in the process that has made its socket: itself.
-        far, sock = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        right = far.fileno().to_bytes(4, "little")
-        line.sendmsg([b"+"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, right)])
-        far.close()
-        for fd in (sock.fileno(), *inherited):
-            posix.set_inheritable(fd, True)
-        posix.execv(program, ["criu", "swrk", str(sock.fileno())])
-    except OSError as error:
-        call = error.call if isinstance(error, SyscallError) else f"open({error.filename})"
-        line.send(f"{error.errno} {call}".encode())
-    finally:
-        posix._exit(1)

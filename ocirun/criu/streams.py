@@ -9,16 +9,22 @@ import posix
 
 from ocirun.cgroups.files import read
 from ocirun.criu.mounts import Mount, write_json
+from ocirun.errors import Unsupported
 from ocirun.spec.fastjson import loads
 from ocirun.spec.load import read_file
 
 FILE = "descriptors.json"
+_STREAMS = ("stdin", "stdout", "stderr")
+_NOT_AGAIN = 0o400000 | 0o20000000  # O_NOFOLLOW, __O_TMPFILE: CRIU opens /proc/PID/fd/N so
 _KIND, _CHARACTERS = 0o170000, 0o020000
 _PTS = range(136, 144)  # majors of pseudo terminals (devices.txt)
 
 
 def describe(pid: int, inside: list[Mount]) -> list[str]:
-    """CRIU's names of the three streams of a process that sees these mounts."""
+    """CRIU's names of the three streams of a process that sees these mounts.
+
+    Raises Unsupported, of what could not be restored.
+    """
     known = {mount.number for mount in inside}
     return [_name(pid, fd, known) for fd in range(3)]
 
@@ -28,13 +34,21 @@ def _name(pid: int, fd: int, known: set[int]) -> str:
     try:
         link = posix.readlink(path)
         facts = posix.stat(path)
-        number = _mount_of(pid, fd)
+        info = _info(pid, fd)
     except OSError:  # it has closed it
         return ""
+    number = int(info.get(b"mnt_id", b"-1"))
     if link.startswith(("pipe:[", "socket:[")) or number in known:
         return link
     if facts.st_mode & _KIND == _CHARACTERS and posix.major(facts.st_rdev) in _PTS:
         return f"tty[{_kernels(facts.st_rdev):x}:{_kernels(facts.st_dev):x}]"
+    if int(info.get(b"flags", b"0"), 8) & _NOT_AGAIN:
+        raise Unsupported(
+            f"{_STREAMS[fd]} of the container is a file that was opened with O_NOFOLLOW or "
+            "O_TMPFILE, and criu could not open it again",
+            hint="give the container a file with a name, opened without these flags (Python's "
+            "tempfile sets them), or a pipe",
+        )
     return f"file[{number:x}:{facts.st_ino:x}]"
 
 
@@ -43,12 +57,10 @@ def _kernels(device: int) -> int:
     return posix.major(device) << 20 | posix.minor(device)
 
 
-def _mount_of(pid: int, fd: int) -> int:
-    """The id of the mount that a descriptor lies on (proc(5), fdinfo); -1 if it lies on none."""
-    for line in read(f"/proc/{pid}/fdinfo/{fd}").splitlines():
-        if line.startswith(b"mnt_id:"):
-            return int(line.split()[1])
-    return -1
+def _info(pid: int, fd: int) -> dict[bytes, bytes]:
+    """What proc(5) says of a descriptor (fdinfo), by name: pos, flags, mnt_id."""
+    lines = read(f"/proc/{pid}/fdinfo/{fd}").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(b":") for line in lines)}
 
 
 def is_external(name: str) -> bool:

@@ -16,6 +16,8 @@ as a pid: when it dies, the containers live on.
 A request is in marshal's form: (names of the descriptors, number of descriptors that the
 container gets besides, the namespaces of a spare, plan or None). "line", "sock" and the three
 of stdio are always there. A plan that is too long for a packet comes as a memory file, "plan".
+CRIU's process is a child of the executor, too (names, CRIU, facts of `executor.criu`), so that
+what it restores becomes one; that is asked for by its pid (names, ADOPTION, pid).
 Nothing here outlives the caller: at the end of the control socket the executor exits.
 
 When a container has ended, or nothing has happened for a while, the executor makes a
@@ -34,6 +36,7 @@ import select
 import sys
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
+from ocirun.cgroups.files import read
 from ocirun.executor.child import Link, init, load_filter, own_systems, prepare
 from ocirun.executor.hooks import run_hooks
 from ocirun.executor.parent import NotBorn, bear
@@ -45,13 +48,15 @@ from ocirun.plan.wire import decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from ocirun.executor.child import System
 
     Facts = tuple[tuple[str, ...], int, int, bytes | None]
+    Other = tuple[tuple[str, ...], str, Any]
 
 ENDED = b"X"
+CRIU, ADOPTION = "criu", "adoption"
 CONTROL = 3  # number of the control socket in the executor
 MAX_REQUEST = 64 << 10  # bytes of a request in one packet
 _MAX_RIGHTS = 64
@@ -66,15 +71,17 @@ class Child:
     Attributes:
         sock: of a spare, to give it its plan; None later.
         spaces: of a spare: its CLONE_* flags.
+        is_criu: it may leave further children.
     """
 
-    __slots__ = ("line", "pid", "sock", "spaces")
+    __slots__ = ("is_criu", "line", "pid", "sock", "spaces")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.line: _socket.socket | None = None
         self.sock: _socket.socket | None = None
         self.spaces = 0
+        self.is_criu = False
 
 
 class Server:
@@ -116,7 +123,8 @@ class Server:
         message, fds = _receive(self.control)
         if not message:
             return False
-        names, _, spaces, _ = facts = marshal.loads(message)  # noqa: S302, from our own parent
+        facts = marshal.loads(message)  # noqa: S302, from our own parent
+        names = facts[0]
         if len(fds) < len(names):  # this process may open no more files
             if fds:
                 _tell(_socket.socket(fileno=fds.pop(0)), failed(INTERNAL, EMFILE, "recvmsg"))
@@ -124,14 +132,11 @@ class Server:
                 posix.close(fd)
             return True
         line = _socket.socket(fileno=fds[names.index("line")])
-        self.wanted = spaces or self.wanted
-        if spaces:
-            self._note_systems(facts[3])
         try:
-            if self._fits(spaces):
-                self._hand_over(line, message, fds)
+            if facts[1] in (CRIU, ADOPTION):
+                self._tell_birth(line, self._do_for_criu(facts, fds))
             else:
-                self._tell_birth(line, self._clone(facts, fds))
+                self._make(line, message, facts, fds)
         except NotBorn as error:
             _tell(line, error.message)
         except OSError as error:
@@ -141,6 +146,38 @@ class Server:
                 if name != "line":
                     posix.close(fd)
         return True
+
+    def _make(self, line: "_socket.socket", message: bytes, facts: "Facts", fds: list[int]) -> None:
+        """Make a container's init, of the spare if that fits."""
+        _, _, spaces, encoded = facts
+        self.wanted = spaces or self.wanted
+        if spaces:
+            self._note_systems(encoded)
+        if self._fits(spaces):
+            self._hand_over(line, message, fds)
+        else:
+            self._tell_birth(line, self._clone(facts, fds))
+
+    def _do_for_criu(self, request: "Other", fds: list[int]) -> int:
+        """Make the process that becomes CRIU, or take over what it has made a child."""
+        names, kind, facts = request
+        if kind == ADOPTION:
+            found = [fd for fd, child in self.children.items() if child.pid == facts]
+            return found[0] if found else self._adopt(Child(facts))
+        pid = posix.fork()
+        if pid == 0:
+            _be_criu(dict(zip(names, fds, strict=True)), facts)
+        child = Child(pid)
+        child.is_criu = True
+        return self._adopt(child)
+
+    def _adopt_the_rest(self) -> None:
+        """Be ready to wait for what a CRIU has left: nobody has asked for it, or not yet."""
+        known = {child.pid for child in self.children.values()}
+        task = posix.getpid()
+        for pid in map(int, read(f"/proc/self/task/{task}/children").split()):
+            if pid not in known:
+                self._adopt(Child(pid))
 
     def _note_systems(self, encoded: bytes | None) -> None:
         """Note what the next spare can make ahead. It is a guess, by plans of the same length."""
@@ -239,6 +276,8 @@ class Server:
         if child.line is not None:
             facts = (status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss)
             _tell(child.line, ENDED + marshal.dumps(facts))
+        if child.is_criu:
+            self._adopt_the_rest()
 
 
 def main() -> "NoReturn":
@@ -301,6 +340,18 @@ def _be_spare(
             link.ahead = True
             link.ready = ready
             init(plan, sock, link)
+    finally:
+        posix._exit(1)
+
+
+def _be_criu(named: dict[str, int], facts: "Any") -> "NoReturn":
+    """Be CRIU. Runs in the new process; does not return."""
+    try:
+        from ocirun.executor.criu import become
+
+        held = [fd for name, fd in named.items() if name.startswith("held")]
+        streams = (named["stdin"], named["stdout"], named["stderr"])
+        become(facts, named["sock"], streams, held)
     finally:
         posix._exit(1)
 

@@ -97,6 +97,10 @@ class AsyncContainer:
         """Let a paused container go on."""
         await asyncio.to_thread(self.container.resume)
 
+    async def checkpoint(self, image_path: str | os.PathLike[str], **options: Any) -> None:
+        """Write the container's processes to files, to the end: `Container.checkpoint`."""
+        await _whole(partial(self.container.checkpoint, image_path, **options))
+
     async def processes(self) -> list[int]:
         """The pids of the container's processes: `Container.processes`."""
         return await asyncio.to_thread(self.container.processes)
@@ -187,6 +191,16 @@ class AsyncRuntime:
         If the task is cancelled, the container is deleted again.
         """
         make = partial(self._runtime.create, id, bundle, **options)
+        return AsyncContainer(await _whole(make, partial(Container.delete, force=True)))
+
+    async def restore(
+        self, id: str, bundle: Bundle, image_path: str | os.PathLike[str], **options: Any
+    ) -> AsyncContainer:
+        """Make a container again from what a checkpoint has written: `Runtime.restore`.
+
+        If the task is cancelled, the container is deleted again.
+        """
+        make = partial(self._runtime.restore, id, bundle, image_path, **options)
         return AsyncContainer(await _whole(make, partial(Container.delete, force=True)))
 
     async def run(

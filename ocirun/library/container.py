@@ -143,6 +143,32 @@ class Container:
         """Let a paused container go on. Raises NotFound, WrongStatus."""
         resume(self._settings, self.id)
 
+    def checkpoint(self, image_path: str | os.PathLike[str], **options: Any) -> None:
+        """Write the container's processes to files (CRIU), for `Runtime.restore`.
+
+        The container is deleted then, unless it is left running, and its init has ended by
+        SIGKILL. Root of the machine is needed.
+
+        Args:
+            image_path: folder of the images, made if it is missing.
+            options: those of `ocirun checkpoint` (docs/checkpoint.md):
+                leave_running: let the container run on.
+                pre_dump: write the memory alone, for a parent_path; the container runs on.
+                parent_path: an earlier checkpoint, seen from image_path.
+                work_path: folder of CRIU's log and the like; image_path when not given.
+                tcp_established, tcp_skip_in_flight, ext_unix_sk, shell_job, file_locks,
+                link_remap, auto_dedup, lazy_pages: switches of CRIU.
+                manage_cgroups_mode: soft, full, strict, props, none or ignore.
+                empty_ns: ["network"]: leave out what is in it.
+                page_server: ADDRESS:PORT of the CRIU that takes the memory.
+                status_fd: gets a NUL byte once pages can be fetched, and is closed.
+
+        Raises NotFound, WrongStatus, UsageError, Unsupported, CriuFailed; it runs on then.
+        """
+        from ocirun.library.criu import checkpoint_request, perform
+
+        perform(self._settings, self._executor, checkpoint_request(self.id, image_path, **options))
+
     def processes(self) -> list[int]:
         """The pids of the container's processes, as the caller sees them, sorted.
 

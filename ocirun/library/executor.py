@@ -16,18 +16,19 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ocirun.errors import ExecutorDied, OcirunError
 from ocirun.executor.child import Link, is_common
 from ocirun.executor.parent import NotBorn, Process
 from ocirun.executor.protocol import BORN, MAX_MESSAGE
-from ocirun.executor.server import CONTROL, ENDED, MAX_REQUEST
+from ocirun.executor.server import ADOPTION, CONTROL, CRIU, ENDED, MAX_REQUEST
 from ocirun.plan.step import Plan
 from ocirun.plan.wire import encode
 
 if TYPE_CHECKING:
     from ocirun.executor.child import Cloner
+    from ocirun.executor.criu import Launch
 
 _START = "import sys; sys.path[:] = {path!r}; from ocirun.executor.server import main; main()"
 _SIGNALS = sorted(set(range(1, signal.NSIG)) - {signal.SIGKILL, signal.SIGSTOP, 32, 33})
@@ -248,16 +249,27 @@ class Executor:
                 left = left[posix.write(spare, left) :]
             encoded = None
         try:
-            return self._ask(named, link.preserved, plan.unshare if plain else 0, encoded)
+            return self._ask(named, (link.preserved, plan.unshare if plain else 0, encoded))
         finally:
             if spare >= 0:
                 posix.close(spare)
 
-    def _ask(
-        self, named: dict[str, int], preserved: int, spaces: int, encoded: bytes | None
+    def start_criu(
+        self, launch: "Launch", line: "_socket.socket", stdio: tuple[int, int, int]
     ) -> RemoteProcess:
+        """Have a process made that becomes CRIU. Raises ExecutorDied."""
+        named = {"sock": line.fileno()}
+        named |= dict(zip(("stdin", "stdout", "stderr"), stdio, strict=True))
+        named |= {f"held{number}": fd for number, fd in enumerate(launch.held)}
+        return self._ask(named, (CRIU, launch.facts()))
+
+    def adopt(self, pid: int) -> RemoteProcess:
+        """Hold what CRIU has made a child of the executor. Raises NotBorn, ExecutorDied."""
+        return self._ask({}, (ADOPTION, pid))
+
+    def _ask(self, named: dict[str, int], facts: tuple[Any, ...]) -> RemoteProcess:
         names = ("line", *named)
-        request = marshal.dumps((names, preserved, spaces, encoded))
+        request = marshal.dumps((names, *facts))
         control = None
         for _ in range(2):  # an executor that died while idle is replaced without a word
             control = self._connect(control)

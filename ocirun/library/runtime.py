@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ocirun.api import ContainerInfo
 from ocirun.errors import ContainerTimeout, UsageError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ocirun.library.spec import Spec
 
+Q = TypeVar("Q", bound=Request)
 Bundle: TypeAlias = "str | os.PathLike[str] | Spec | Mapping[str, Any]"
 
 
@@ -109,21 +110,54 @@ class Runtime:
 
         Raises OcirunError: nothing of the container is left then.
         """
-        request = self._request(id, bundle)
+        request = _with_bundle(Request(id), bundle)
         request.console_socket = console_socket
         request.pid_file = pid_file
         request.no_pivot = no_pivot
         request.no_new_keyring = no_new_keyring
         streams = Streams(stdin, stdout, stderr)
         try:
-            created = self._bear(request, streams)
-            created.folder.close()
-            container = Container(self._settings, id, self._executor)
-            container.process = _remote(created)
-            container.stdin = streams.file(0, text)
-            container.stdout = streams.file(1, text)
-            container.stderr = streams.file(2, text)
-            return container
+            return self._held(self._bear(request, streams), streams, text)
+        finally:
+            streams.close()
+
+    def restore(
+        self,
+        id: str,
+        bundle: Bundle,
+        image_path: str | os.PathLike[str],
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        text: bool = False,
+        **options: Any,
+    ) -> Container:
+        """Make a container again from what a checkpoint has written (CRIU). It runs then.
+
+        Args:
+            id, bundle: as in `create`; the root file system must be as it was.
+            image_path: folder of the images.
+            stdin, stdout, stderr: as in `create`, in place of those that led out of the container.
+            text: the pipes are text files (UTF-8).
+            options: those of `ocirun restore` (docs/checkpoint.md):
+                console_socket, pid_file: as in `create`.
+                work_path, tcp_established, ext_unix_sk, shell_job, file_locks, link_remap,
+                auto_dedup, lazy_pages, manage_cgroups_mode, empty_ns: as in
+                `Container.checkpoint`.
+                lsm_profile: TYPE:NAME of the profile of AppArmor or SELinux to run under.
+                lsm_mount_context: the SELinux context of mounts that have one.
+
+        Raises OcirunError: nothing of the container is left then.
+        """
+        from ocirun.library.criu import Away, restore_request
+        from ocirun.runtime.restore import bring_back
+
+        request = _with_bundle(restore_request(id, image_path, **options), bundle)
+        streams = Streams(stdin, stdout, stderr)
+        request.family = Away(self._executor, streams)
+        try:
+            return self._held(bring_back(self._settings, request), streams, text)
         finally:
             streams.close()
 
@@ -175,28 +209,41 @@ class Runtime:
         """Delete a container; with `force` in any state, and none is no error."""
         self.get(id).delete(force)
 
-    def _request(self, id: str, bundle: Bundle) -> Request:
-        if isinstance(bundle, (str, os.PathLike)):
-            return Request(id, os.fspath(bundle))
-        from ocirun.library.spec import Spec
-
-        request = Request(id, "")
-        request.spec = (bundle if isinstance(bundle, Spec) else Spec.from_dict(bundle)).to_dict()
-        path = request.spec.get("root", {}).get("path", "")
-        if not path.startswith("/"):
-            raise UsageError(
-                f"root.path {path!r} is relative, and there is no bundle",
-                pointer="/root/path",
-                hint="give an absolute path, or write the spec into a bundle with Spec.save",
-            )
-        return request
-
     def _bear(self, request: Request, streams: Streams) -> Created:
         request.cloner = self._executor.cloner(streams.theirs)
         try:
             return create(self._settings, request)
         finally:
             streams.close_theirs()
+
+    def _held(self, created: Created, streams: Streams, text: bool) -> Container:
+        """The container for whoever has it made, with our ends of its pipes."""
+        created.folder.close()
+        container = Container(self._settings, created.fields["id"], self._executor)
+        container.process = _remote(created)
+        container.stdin = streams.file(0, text)
+        container.stdout = streams.file(1, text)
+        container.stderr = streams.file(2, text)
+        return container
+
+
+def _with_bundle(request: Q, bundle: Bundle) -> Q:
+    """The request, for this bundle or spec."""
+    if isinstance(bundle, (str, os.PathLike)):
+        request.bundle = os.fspath(bundle)
+        return request
+    from ocirun.library.spec import Spec
+
+    request.bundle = ""
+    request.spec = (bundle if isinstance(bundle, Spec) else Spec.from_dict(bundle)).to_dict()
+    path = request.spec.get("root", {}).get("path", "")
+    if not path.startswith("/"):
+        raise UsageError(
+            f"root.path {path!r} is relative, and there is no bundle",
+            pointer="/root/path",
+            hint="give an absolute path, or write the spec into a bundle with Spec.save",
+        )
+    return request
 
 
 def _remote(created: Created) -> RemoteProcess:
@@ -222,7 +269,7 @@ class RunTurn(Turn[CompletedContainer]):
     ) -> None:
         super().__init__(streams_of(stdin, stdout, stderr, given, capture_output), given, text)
         self.runtime = runtime
-        self.request = runtime._request(id or made_up(), bundle)
+        self.request = _with_bundle(Request(id or made_up()), bundle)
         self.request.wait = False
         self.created: Created | None = None
 

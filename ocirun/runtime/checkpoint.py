@@ -6,8 +6,18 @@ from errno import ENOENT, ESRCH
 from ocirun.criu import mounts, streams
 from ocirun.criu import options as criu
 from ocirun.criu.options import CriuOptions, Folders
-from ocirun.criu.service import DUMP, LAZY_PAGES, MEM_TRACK, PRE_DUMP, Failed, Service, failure
+from ocirun.criu.service import (
+    DUMP,
+    LAZY_PAGES,
+    MEM_TRACK,
+    PRE_DUMP,
+    Failed,
+    Service,
+    failure,
+    find_criu,
+)
 from ocirun.errors import Unsupported, UsageError, WrongStatus
+from ocirun.executor.criu import Launch
 from ocirun.plan.rootfs import OVERLAY
 from ocirun.runtime.delete import clear
 from ocirun.runtime.settings import Settings, status_of
@@ -93,7 +103,7 @@ def _dump(
             pointer=f"/annotations/{OVERLAY}upperdir",
             bundle=record.bundle,
         )
-    fields = criu.common(request, folders, spec, record.fields["rootfs"], LOG)
+    fields = criu.common(request, spec, record.fields["rootfs"], LOG)
     fields += [(criu.PID, record.pid), (criu.LEAVE_RUNNING, request.leave_running)]
     fields += [(criu.EXTERNAL, name) for name in _external(record, spec, folders, request)]
     frozen = record.cgroups.get("freezer") or record.cgroups.get("")
@@ -113,7 +123,7 @@ def _dump(
             posix.write(request.status_fd, b"\0")
             posix.close(request.status_fd)
 
-    service = Service(folders=folders.both())
+    service = Service(folders.launch(), request.family)
     try:
         service.ask(PRE_DUMP if request.pre_dump else DUMP, fields, notified)
     except Failed as error:
@@ -141,9 +151,9 @@ def _external(
         named = mounts.names(outer, spec, root, record.cgroups)
     finally:
         posix.close(root)
-    mounts.keep(folders.images_fd, named, mounts.are_scattered(outer))
+    mounts.keep(folders.fd, named, mounts.are_scattered(outer))
     kept = streams.describe(record.pid, inside)
-    streams.keep(folders.images_fd, kept)
+    streams.keep(folders.fd, kept)
     found += [f"mnt[{point}]:{name}" for point, name in named.items()]
     return found + [name for name in dict.fromkeys(kept) if streams.is_external(name)]
 
@@ -155,7 +165,7 @@ def _check_features(request: CheckpointRequest) -> None:
     ):
         if not wanted:
             continue
-        service = Service()
+        service = Service(Launch(find_criu()), request.family)
         try:
             able = service.has(feature)
         finally:
@@ -174,7 +184,7 @@ def _check_parent(folders: Folders, path: str) -> None:
             hint="it is seen from --image-path, so that both can be moved: ../before",
         )
     try:
-        posix.close(posix.open(path, posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=folders.images_fd))
+        posix.close(posix.open(path, posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=folders.fd))
     except OSError as error:
         raise UsageError(
             f"--parent-path {path}: no such folder, seen from {folders.images}",

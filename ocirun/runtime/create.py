@@ -97,22 +97,7 @@ def _create(settings: Settings, request: Request) -> Created:
     preserved = request.preserve_fds + listening
     check_preserved(preserved)
     check_id(request.id)
-    spec = request.spec
-    if request.bundle:
-        bundle = absolute(request.bundle)
-    else:
-        bundle = f"{absolute(settings.store.root)}/{request.id}"
-    data = b""
-    # As with crun: a relative path is the caller's, but for the bundle's own file.
-    config = absolute(request.config) if request.config not in ("", CONFIG) else ""
-    if spec is None:
-        if settings.cache is not None:
-            data, spec = settings.cache.load(bundle, config)
-        else:
-            data = read_config(bundle, config)
-            spec = accept(loads(data, config or f"{bundle}/{CONFIG}"), data, bundle, config)
-    if not spec.get("process"):
-        raise InvalidConfig(f"{config or CONFIG} has no process", pointer="", bundle=bundle)
+    bundle, config, data, spec = load_spec(settings, request)
     console = console_socket(spec, request)
     folder = settings.store.create(request.id)
     try:
@@ -144,6 +129,30 @@ def _create(settings: Settings, request: Request) -> Created:
     finally:
         if console is not None:
             console.close()
+
+
+def load_spec(settings: Settings, request: Request) -> "tuple[str, str, bytes, dict[str, Any]]":
+    """What is asked for: (bundle, the file in place of its config.json or "", bytes, spec).
+
+    There are no bytes if the spec was given.
+    """
+    spec = request.spec
+    if request.bundle:
+        bundle = absolute(request.bundle)
+    else:
+        bundle = f"{absolute(settings.store.root)}/{request.id}"
+    data = b""
+    # As with crun: a relative path is the caller's, but for the bundle's own file.
+    config = absolute(request.config) if request.config not in ("", CONFIG) else ""
+    if spec is None:
+        if settings.cache is not None:
+            data, spec = settings.cache.load(bundle, config)
+        else:
+            data = read_config(bundle, config)
+            spec = accept(loads(data, config or f"{bundle}/{CONFIG}"), data, bundle, config)
+    if not spec.get("process"):
+        raise InvalidConfig(f"{config or CONFIG} has no process", pointer="", bundle=bundle)
+    return bundle, config, data, spec
 
 
 def _listening() -> int:

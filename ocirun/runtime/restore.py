@@ -13,12 +13,11 @@ from ocirun.criu import mounts, streams
 from ocirun.criu import options as criu
 from ocirun.criu.options import CriuOptions, Folders
 from ocirun.criu.service import RESTORE, Failed, Service, failure
-from ocirun.errors import InvalidConfig, OcirunError, StepFailed
+from ocirun.errors import OcirunError, StepFailed
+from ocirun.executor.criu import HELD
 from ocirun.executor.parent import Process
-from ocirun.executor.paths import is_directory, make
-from ocirun.linux.ffi import SyscallError
+from ocirun.executor.paths import is_directory
 from ocirun.linux.fs import O_PATH
-from ocirun.linux.mount import MS_BIND, MS_REC, mount
 from ocirun.linux.process import PR_SET_CHILD_SUBREAPER, prctl
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.options import is_bind
@@ -28,15 +27,16 @@ from ocirun.runtime.create import (
     Request,
     console_socket,
     host_hooks,
+    load_spec,
     record_fields,
     send_descriptor,
     unused,
     write_pid_file,
 )
 from ocirun.runtime.run import Forwarder, attend, clear_away
-from ocirun.runtime.settings import Settings, absolute, state_file
-from ocirun.spec.fastjson import loads
-from ocirun.spec.load import CONFIG, accept, read_config
+from ocirun.runtime.settings import Settings, state_file
+from ocirun.spec.fastjson import dumps
+from ocirun.spec.load import CONFIG
 from ocirun.state.process import start_time
 from ocirun.state.store import Folder
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocirun.criu.protobuf import Message
+    from ocirun.executor.criu import Root
 
 LOG = "restore.log"
 
@@ -111,7 +112,6 @@ def restore(
     Raises:
         OcirunError: if it could not be restored; nothing of it is left then.
     """
-    criu.need_root()
     if subreaper and not detach:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
     request.foreground = not detach and not request.console_socket
@@ -119,7 +119,7 @@ def restore(
     if not detach:
         signals.install()
     try:
-        born = _restore(settings, request)
+        born = bring_back(settings, request)
         signals.forward_to(born.pid)
         try:
             if detach:
@@ -134,26 +134,23 @@ def restore(
         signals.restore()
 
 
-def _restore(settings: Settings, request: RestoreRequest) -> Restored:
-    bundle = absolute(request.bundle)
-    data = read_config(bundle)
-    spec = accept(loads(data, f"{bundle}/{CONFIG}"), data, bundle)
-    if not spec.get("process"):
-        raise InvalidConfig("config.json has no process", pointer="", bundle=bundle)
+def bring_back(settings: Settings, request: RestoreRequest) -> Restored:
+    """Restore a container, and return when it runs. Raises as `restore`."""
+    criu.need_root()
+    bundle, _, data, spec = load_spec(settings, request)
     folders = Folders(request, make=False)
     console = None
     folder = None
     try:
         console = console_socket(spec, request)
         folder = settings.store.create(request.id)
-        folder.write_file(CONFIG, data)
+        folder.write_file(CONFIG, data or dumps(spec).encode())
         plan = compile_plan(spec, settings.host(), request.id, bundle)
         born = Restored(folder, record_fields(request, spec, plan))
         born.fields["cgroups"] = unused(born.fields["cgroups"])
         folder.write(born.fields)
         try:
             _call_criu(request, plan, spec, folders, born, console)
-            _compare(settings, spec, born.pid)
             if request.pid_file:
                 write_pid_file(request.pid_file, born.pid)
             folder.unlock()
@@ -182,18 +179,23 @@ def _call_criu(
     born: Restored,
     console: "_socket.socket | None",
 ) -> None:
-    held: list[tuple[str, int]] = []
+    launch = folders.launch()
+    launch.root = _root(plan, spec)
+    # CRIU before 4.0 does not bring it back, but what it makes inherits it.
+    launch.no_new_privileges = bool(spec["process"].get("noNewPrivileges"))
+    names = []
     try:
         for _, name, path in criu.external_namespaces(spec):
-            held.append((name, _open_namespace(path)))
-        service = Service(_root(plan, spec), [fd for _, fd in held], folders.both())
+            launch.held.append(_open_namespace(path))
+            names.append(name)
+        service = Service(launch, request.family)
         try:
-            fields = criu.common(request, folders, spec, plan.rootfs, LOG)
+            fields = criu.common(request, spec, plan.rootfs, LOG)
             fields += _options(request, plan, spec, folders)
-            fields += [(criu.INHERIT_FD, [(1, name), (2, fd)]) for name, fd in held]
+            fields += [(criu.INHERIT_FD, [(1, n), (2, fd)]) for fd, n in enumerate(names, HELD)]
             _join_cgroups(plan, born, service.pid)
             fields += [(criu.CG_ROOT, [(1, key), (2, path)]) for key, path in _own(service.pid)]
-            born.pid = service.ask(RESTORE, fields, _listener(plan, born, console))
+            service.ask(RESTORE, fields, _listener(request, plan, born, console))
         except Failed as error:
             service.close()  # so that its log is complete
             log = f"{folders.work}/{LOG}"
@@ -201,7 +203,7 @@ def _call_criu(
         finally:
             service.close()
     finally:
-        for _, fd in held:
+        for fd in launch.held:
             posix.close(fd)
 
 
@@ -216,14 +218,6 @@ def _open_namespace(path: str) -> int:
             errno=error.errno or 0,
             path=path,
         ) from None
-
-
-def _compare(settings: Settings, spec: "dict[str, Any]", pid: int) -> None:
-    """Note what CRIU has not brought back."""
-    if spec["process"].get("noNewPrivileges"):
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            if "NoNewPrivs:\t0" in file.read():
-                settings.note("this CRIU has not restored noNewPrivileges: 4.0 does")
 
 
 def _options(
@@ -252,7 +246,7 @@ def _options(
 
 
 def _listener(
-    plan: Plan, born: Restored, console: "_socket.socket | None"
+    request: RestoreRequest, plan: Plan, born: Restored, console: "_socket.socket | None"
 ) -> "Callable[[str, int, int], None]":
     """What is to be done when CRIU tells how far it is."""
 
@@ -272,7 +266,7 @@ def _listener(
         elif script == "post-restore":
             # From here on it is to be found, and to be deleted, whatever becomes of this process.
             born.pid = pid
-            born.process = Process(pid)
+            born.process = request.family.adopt(pid)
             born.fields["pid"] = pid
             born.fields["startTime"] = start_time(pid)
             born.folder.write(born.fields)
@@ -301,35 +295,11 @@ def _own(pid: int) -> "list[tuple[str, str]]":
     return list(own_paths(read(f"/proc/{pid}/cgroup")).items())
 
 
-def _root(plan: Plan, spec: "dict[str, Any]") -> "Callable[[], None]":
-    """What makes the root file system ready for CRIU, in a mount namespace that nobody sees."""
-    overlay = next((step for step in plan.child if step.op == "overlay"), None)
-    wanted = _mount_points(spec, plan.bundle)
-
-    def prepare() -> None:
-        place = plan.rootfs.encode("utf-8", "surrogateescape")
-        if overlay is not None:
-            from ocirun.executor.filesystem import overlay as mount_overlay
-
-            mount_overlay(_Place(), *overlay.args)  # type: ignore[arg-type]
-        else:
-            mount(place, place, None, MS_BIND | MS_REC)  # CRIU wants a mount point
-        root = posix.open(place, posix.O_DIRECTORY | posix.O_CLOEXEC)
-        for path, directory in wanted:
-            try:
-                posix.close(make(root, path, directory))
-            except SyscallError as error:
-                raise SyscallError(f"mkdir({path.decode(errors='replace')})", error.errno) from None
-        posix.close(root)
-
-    return prepare
-
-
-class _Place:
-    """What the step `overlay` knows of init."""
-
-    root = -1
-    log = b""
+def _root(plan: Plan, spec: "dict[str, Any]") -> "Root":
+    """What makes the root file system ready for CRIU."""
+    overlay = next((step.args for step in plan.child if step.op == "overlay"), None)
+    place = plan.rootfs.encode("utf-8", "surrogateescape")
+    return place, overlay, _mount_points(spec, plan.bundle)
 
 
 def _mount_points(spec: "dict[str, Any]", bundle: str) -> list[tuple[bytes, bool]]:

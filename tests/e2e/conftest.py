@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from lib import leaks
 from lib.bundle import Bundle
+from lib.checkpoint import SECONDS, Images
 from lib.differences import DIFFERENCES, NOT_RUN, known
 from lib.rootfs import RootfsSource
 from lib.runtime import Runtime, executable, kind_of
@@ -248,3 +249,23 @@ def tree(source: Path) -> Iterator[Path]:
     (source / "sub/below").touch()
     yield source
     subprocess.run(["umount", source / "sub"], check=True)
+
+
+@pytest.fixture
+def images(runtime: Runtime, folder: Path) -> Images:
+    """Folders for images of checkpoints."""
+    made = Images(runtime, folder)
+    made.folder.mkdir()
+    return made
+
+
+@pytest.fixture
+def start(runtime: Runtime) -> Callable[..., int]:
+    """Starts a container in the background, with a root that can be written to; its pid."""
+
+    def begin(bundle: Bundle, *options: str | Path) -> int:
+        bundle.set("/root/readonly", False)
+        runtime.run(bundle, "--detach", *options, timeout=SECONDS).ok()
+        return int(runtime.state(bundle.id)["pid"])
+
+    return begin

@@ -16,6 +16,7 @@ import ocirun.state.store
 pytestmark = [pytest.mark.root, pytest.mark.only("ocirun")]
 
 GUIDE = CHECKOUT / "docs/library.md"
+Captured = pytest.CaptureFixture[str]
 PAGES = {GUIDE: 10, CHECKOUT / "README.md": 1}  # and how many examples they have at least
 
 
@@ -26,6 +27,10 @@ class Block(NamedTuple):
     @property
     def is_of_pytest(self) -> bool:
         return "def test_" in self.code
+
+    @property
+    def needs_criu(self) -> bool:
+        return self.code.startswith("# needs CRIU\n")
 
     def promised(self) -> list[str]:
         """The lines that it is said to print."""
@@ -63,23 +68,33 @@ def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     runtime.close()
 
 
+def execute(page: Path, block: Block, names: dict[str, object], capfd: Captured) -> None:
+    """Runs an example, which must print what the page says."""
+    code = compile("\n" * block.line + block.code, str(page), "exec")
+    exec(code, names)
+    printed = [line for line in capfd.readouterr().out.splitlines() if line]
+    promised = block.promised()
+    where = f"{page.name}:{block.line + 1}"
+    assert len(printed) == len(promised), f"{where} prints {printed}"
+    for said, line in zip(promised, printed, strict=True):
+        assert matches(said, line), f"{where} prints {line!r} where it says {said!r}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_examples(page: Path, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_examples(page: Path, place: Path, capfd: Captured) -> None:
     names: dict[str, object] = {"__name__": "guide"}
-    ran = 0
-    for block in blocks(page.read_text()):
-        if block.is_of_pytest:
-            continue
-        code = compile("\n" * block.line + block.code, str(page), "exec")
-        exec(code, names)
-        printed = [line for line in capfd.readouterr().out.splitlines() if line]
-        promised = block.promised()
-        where = f"{page.name}:{block.line + 1}"
-        assert len(printed) == len(promised), f"{where} prints {printed}"
-        for said, line in zip(promised, printed, strict=True):
-            assert matches(said, line), f"{where} prints {line!r} where it says {said!r}"
-        ran += 1
-    assert ran >= PAGES[page]
+    found = [b for b in blocks(page.read_text()) if not (b.is_of_pytest or b.needs_criu)]
+    for block in found:
+        execute(page, block, names, capfd)
+    assert len(found) >= PAGES[page]
+
+
+@pytest.mark.lab("criu")
+def test_examples_with_criu(place: Path, capfd: Captured) -> None:
+    found = [block for block in blocks(GUIDE.read_text()) if block.needs_criu]
+    assert found
+    for block in found:
+        execute(GUIDE, block, {"__name__": "guide"}, capfd)
 
 
 def test_the_tests_of_the_guide(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,10 +32,20 @@ UML = (
 QEMU = (
     *ALL,
     "tests/e2e/test_systemd_real.py",
+    "tests/e2e/test_checkpoint.py::test_processes_a_pipe_and_an_open_file_go_on",
+    "tests/e2e/test_checkpoint.py::test_tcp_connection",
+    "tests/e2e/test_checkpoint.py::test_terminal",
+    "tests/e2e/test_checkpoint.py::test_leave_running",
+    "tests/e2e/test_checkpoint.py::test_pre_dump_and_parent",
+    "tests/e2e/test_library_checkpoint.py::test_streams_and_exit_status",
 )
 ALL_LABS = (UML, QEMU)
-BY_HAND = ("tests/e2e/test_checkpoint.py",)
-"""Too slow and too sensitive to load for every run: `make lab LAB=qemu TESTS=...`."""
+BY_HAND = (
+    "tests/e2e/test_checkpoint.py",
+    "tests/e2e/test_library_checkpoint.py",
+    "tests/e2e/test_library_guide.py",
+)
+"""Files of which the rest is too slow for every run: `make lab LAB=qemu TESTS=...`."""
 
 
 @dataclass
@@ -50,7 +60,7 @@ class Inner:
 def run(lab: Lab, tests: tuple[str, ...], timeout: float) -> tuple[Result, dict[str, Inner]]:
     """Runs the tests in the lab; what became of them, by file."""
     command = [lab.python(), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no"]
-    command += ["--timeout=120", "--junitxml=/run/lab/report.xml", *tests]
+    command += ["--timeout=240", "--junitxml=/run/lab/report.xml", *tests]
     result = lab.run(command, timeout)
     return result, read(result.files.get("report.xml", "<none/>"))
 

@@ -23,6 +23,7 @@ CRUN_PEERS = "makes the parent of the rootfs private, so that there is no master
 
 DIFFERENCES: Table = {
     "runc": {
+        "checkpoint::test_no_new_privileges[True]": "CRIU before 4.0 does not bring it back",
         "exec::test_process_of_the_container": "leaves the umask alone",
         "exec::test_config_as_of_create": "reads config.json again",
         "streams::test_signals_that_the_caller_blocks": "hands the mask on",
