@@ -58,10 +58,7 @@ def tell(plan: CgroupPlan, scope: list[str]) -> "list[Property]":
     """
     from ocirun.cgroups.properties import from_rules, from_settings
 
-    found = from_settings(plan.steps)
-    for step in plan.steps:
-        if step.op == "cgroup-devices-bpf":
-            found += from_rules(step.args[1])  # type: ignore[arg-type]
+    found = from_settings(plan.steps) + (from_rules(plan.rules) if plan.rules else [])
     properties = list({one[0]: one for one in found}.values())
     if properties:
         from ocirun.cgroups.scopes import set_properties
@@ -72,16 +69,30 @@ def tell(plan: CgroupPlan, scope: list[str]) -> "list[Property]":
 
 def _tell_former(told: "list[Property]", scope: list[str], former: CgroupPlan) -> list[str]:
     """Tell systemd what held before. Returns what it does not take back, in words."""
-    from ocirun.cgroups.properties import from_settings, without_limit
+    from ocirun.cgroups.properties import from_rules, from_settings, without_limit
     from ocirun.cgroups.scopes import set_properties
 
-    known = {one[0]: one for one in from_settings(former.steps)}
+    before = from_settings(former.steps) + from_rules(former.rules)
+    known = {one[0]: one for one in before}
     try:
         properties = [known.get(one[0]) or without_limit(one) for one in told]
         set_properties(scope[0], scope[1], properties)
+        if any(one[0] == "DeviceAllow" for one in told) and "devices" in former.paths:
+            # Told of devices, it has written its own rules, which let more through.
+            apply(CgroupPlan(_of_devices(former), (), former.paths))
     except StepFailed:
         return [f"properties of {scope[0]}"]
     return []
+
+
+def _of_devices(plan: CgroupPlan) -> "tuple[Step, ...]":
+    """The steps for device rules of v1."""
+    directory = plan.paths["devices"] + "/devices."
+    return tuple(
+        step
+        for step in plan.steps
+        if step.op == "cgroup-write" and str(step.args[0]).startswith(directory)
+    )
 
 
 def _content(step: "Step") -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ from ocirun.plan.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ocirun.cgroups.devices import Rule
     from ocirun.cgroups.systemd import Manager
 
 POINTER = "/linux/cgroupsPath"
@@ -38,9 +39,10 @@ class CgroupPlan:
             the clone; None without systemd.
         paths: the container's directory in each hierarchy, keyed as Layout.mounts;
             this goes into the state, and is all that kill and delete need.
+        rules: of an update, the device rules that steps of it carry out, for systemd.
     """
 
-    __slots__ = ("join", "paths", "scope", "steps")
+    __slots__ = ("join", "paths", "rules", "scope", "steps")
 
     def __init__(
         self,
@@ -48,11 +50,13 @@ class CgroupPlan:
         join: tuple[Step, ...],
         paths: dict[str, str],
         scope: Step | None = None,
+        rules: "tuple[Rule, ...]" = (),
     ) -> None:
         self.steps = steps
         self.join = join
         self.paths = paths
         self.scope = scope
+        self.rules = rules
 
 
 def compile_cgroup(

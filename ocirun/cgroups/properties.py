@@ -131,25 +131,35 @@ _FILES: "dict[str, tuple[str, str, Callable[[str], object], int]]" = {
 def from_rules(rules: "Iterable[Rule]") -> "list[Property]":
     """DevicePolicy and DeviceAllow: no less than the rules allow.
 
-    The rules themselves are carried out beside them (a device needs both). systemd
-    has to know them, because it would put its own in their place on v1.
+    More where a rule takes a part out of a wider one, which systemd has no words for. The rules
+    themselves are carried out beside them (a device needs both). systemd has to know them,
+    because it would put its own in their place on v1.
     """
-    allowed: dict[str, str] = {}
+    allowed: dict[tuple[str, int, int], str] = {}
     for kind, major, minor, access, allow in rules:
-        if not allow:
-            continue
         for name in {"c": ("char",), "b": ("block",)}.get(kind, ("char", "block")):
-            device = f"{name}-*" if major < 0 else f"{name}-{major}"
-            if major >= 0 and minor >= 0:
-                device = f"/dev/{name}/{major}:{minor}"
-            have = allowed.get(device, "")
-            allowed[device] = "".join(one for one in "rwm" if one in have + access)
-    everything = allowed.get("char-*") == allowed.get("block-*") == "rwm"
-    policy, devices = ("auto", ()) if everything else ("strict", tuple(allowed.items()))
+            if allow:
+                device = (name, major, minor if major >= 0 else -1)
+                have = allowed.get(device, "") + access
+                allowed[device] = "".join(one for one in "rwm" if one in have)
+                continue
+            for device, have in allowed.items():
+                if device[0] == name and major in (-1, device[1]) and minor in (-1, device[2]):
+                    allowed[device] = "".join(one for one in have if one not in access)
+    everything = all(allowed.get((name, -1, -1)) == "rwm" for name in ("char", "block"))
+    listed = tuple((_device(*device), access) for device, access in allowed.items() if access)
+    policy, devices = ("auto", ()) if everything else ("strict", listed)
     return [
         ("DevicePolicy", "s", policy, 240, ""),
         ("DeviceAllow", "a(ss)", devices, 240, ""),
     ]
+
+
+def _device(kind: str, major: int, minor: int) -> str:
+    """Devices in systemd's words: all of a kind, all of a major number, or one."""
+    if minor >= 0:
+        return f"/dev/{kind}/{major}:{minor}"
+    return f"{kind}-{major}" if major >= 0 else f"{kind}-*"
 
 
 def from_annotations(annotations: dict[str, str]) -> "list[Property]":

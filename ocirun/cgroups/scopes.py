@@ -95,6 +95,8 @@ def set_properties(unit: str, address: str, properties: "list[Property]") -> Non
         with Bus(address, SECONDS) as bus:
             version = _version(bus)
             asked = [(one[0], _variant(one[1], one[2])) for one in properties if one[3] <= version]
+            if any(name == "DeviceAllow" for name, _ in asked):
+                asked.insert(0, ("DeviceAllow", ("a(ss)", [])))  # else it adds to what it has
             _call(bus, "SetUnitProperties", "sba(sv)", unit, True, asked)
     except BusError as error:
         raise StepFailed(

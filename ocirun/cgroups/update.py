@@ -5,6 +5,7 @@ The steps are safe in whatever state the cgroups are; `change` does them.
 """
 
 from ocirun.cgroups.compile import CgroupPlan, compile_rules, enable
+from ocirun.cgroups.devices import compile_devices
 from ocirun.cgroups.mounts import Layout
 from ocirun.cgroups.resources import compile_resources, is_before_1_3
 from ocirun.errors import InvalidConfig
@@ -12,6 +13,8 @@ from ocirun.errors import InvalidConfig
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ocirun.cgroups.devices import Rule
 
 # 0, null and "" of these say "as it is", as in runc: engines send them for what they do not know.
 _AS_IT_IS = {
@@ -31,7 +34,11 @@ _IDENTITY = {
 
 
 def compile_update(
-    resources: "dict[str, Any]", where: Layout, paths: dict[str, str], version: str
+    resources: "dict[str, Any]",
+    where: Layout,
+    paths: dict[str, str],
+    version: str,
+    devices: bool = False,
 ) -> CgroupPlan:
     """The plan that applies `resources` to the cgroups of a container.
 
@@ -43,6 +50,7 @@ def compile_update(
         where: the layout of this machine.
         paths: the container's directories, from its record.
         version: the ociVersion by which `resources` is to be read.
+        devices: apply the device rules even if there are none but those of every container.
 
     Raises InvalidConfig, Unsupported.
     """
@@ -50,9 +58,12 @@ def compile_update(
     if needed and where.mode == "hybrid":
         # A container gets of such a v2 hierarchy what it asked for, and that was less.
         steps = enable(where, paths, needed, "/linux/resources") + steps
-    if resources.get("devices"):
-        steps = steps + compile_rules({"linux": {"resources": resources}}, resources, paths)
-    return CgroupPlan(tuple(steps), (), paths)
+    rules: tuple[Rule, ...] = ()
+    if devices or resources.get("devices"):
+        spec: dict[str, object] = {"linux": {"resources": resources}}
+        steps = steps + compile_rules(spec, resources, paths)
+        rules = compile_devices(spec)
+    return CgroupPlan(tuple(steps), (), paths, rules=rules)
 
 
 def wanted(asked: "dict[str, Any]", own: "dict[str, Any]", version: str) -> "dict[str, Any]":

@@ -132,5 +132,5 @@ def _change(record: Record, asked: "dict[str, Any]", own: "dict[str, Any]", vers
 def _former(
     own: "dict[str, Any]", where: Layout, paths: dict[str, str], version: str
 ) -> "CgroupPlan":
-    """The plan of the limits that the container has had, but for devices."""
-    return compile_update({**own, "devices": None}, where, paths, version)
+    """The plan of the limits that the container has had."""
+    return compile_update(own, where, paths, version, devices=True)

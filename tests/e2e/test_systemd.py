@@ -9,13 +9,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lib.bundle import Bundle
+from lib.bundle import BASE, Bundle
 from lib.fake_systemd import FakeSystemd, fake_systemd
 from lib.leaks import hierarchies
 from lib.limits import limit
-from lib.runtime import Runtime
+from lib.runtime import Result, Runtime
 
 SLICES = ("ocirun.slice", "ocirun-test.slice")
 pytestmark = [pytest.mark.only("ocirun"), pytest.mark.spec("/linux/cgroupsPath")]
@@ -351,3 +352,66 @@ def test_update_that_systemd_refuses(
     done = runtime.call("update", "--pids-limit", "7", scoped.id).failed("TasksMax is no good")
     assert "asked by: the command line --pids-limit\n" in done.err
     assert limit(runtime.state(scoped.id)["pid"], "pids.max") == "50"
+
+
+# Device rules: systemd forgets what it is not told, and on v1 it writes its own list over ours.
+
+BASE_RULES = json.loads(BASE)["linux"]["resources"]["devices"]
+FUSE = {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}
+LOOP = {"allow": True, "type": "b", "major": 7, "minor": 0, "access": "r"}
+
+
+def devices(runtime: Runtime, bundle: Bundle) -> set[str]:
+    """What the container may open, of these two."""
+    pid = runtime.state(bundle.id)["pid"]
+    lines = Path(f"/sys/fs/cgroup/devices{own(pid)['devices']}/devices.list").read_text()
+    return {line for line in lines.splitlines() if line.startswith(("a", "c 10:229", "b 7:0"))}
+
+
+def ask_for(runtime: Runtime, bundle: Bundle, **resources: Any) -> Result:
+    path = bundle.path / "resources.json"
+    path.write_text(json.dumps(resources))
+    return runtime.call("update", "--resources", path, bundle.id)
+
+
+@pytest.fixture
+def fuse(runtime: Runtime, scoped: Bundle) -> Bundle:
+    """A scope in which one more device is allowed, and a part of it is not."""
+    rules = scoped.config["linux"]["resources"]["devices"]
+    scoped.set("/linux/resources/devices", [*rules, FUSE, {**FUSE, "allow": False, "access": "w"}])
+    runtime.create(scoped).ok()
+    assert devices(runtime, scoped) == {"c 10:229 r"}
+    return scoped
+
+
+def test_update_of_devices(runtime: Runtime, systemd: FakeSystemd, fuse: Bundle) -> None:
+    ask_for(runtime, fuse, devices=[*BASE_RULES, LOOP]).ok()
+    (unit, _, properties) = systemd.calls("SetUnitProperties")[-1]
+    assert unit == f"x-{fuse.id}.scope"
+    assert properties[0] == ["DeviceAllow", ["a(ss)", []]]
+    told = dict(properties[1:])
+    assert told["DevicePolicy"] == ["s", "strict"]
+    assert ["/dev/block/7:0", "r"] in told["DeviceAllow"][1]
+    for _ in range(2):
+        assert devices(runtime, fuse) == {"b 7:0 r"}
+        systemd.reload()
+
+
+def test_update_of_devices_that_is_taken_back(
+    runtime: Runtime, systemd: FakeSystemd, fuse: Bundle
+) -> None:
+    cpu = {"cpus": "700"}
+    asked = ask_for(runtime, fuse, devices=[*BASE_RULES, LOOP], cpu=cpu)
+    asked.failed("cpuset.cpus", "nothing has changed")
+    for _ in range(2):
+        assert devices(runtime, fuse) == {"c 10:229 r"}
+        systemd.reload()
+
+
+def test_update_without_devices_tells_of_none(
+    runtime: Runtime, systemd: FakeSystemd, fuse: Bundle
+) -> None:
+    ask_for(runtime, fuse, pids={"limit": 9}).ok()
+    (call,) = systemd.calls("SetUnitProperties")
+    assert [name for name, _ in call[2]] == ["TasksMax"]
+    assert devices(runtime, fuse) == {"c 10:229 r"}

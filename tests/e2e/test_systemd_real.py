@@ -1,5 +1,6 @@
 """--systemd-cgroup with a real systemd: the unit, its cgroup, what stays after a reload. For the labs."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,6 +184,50 @@ def test_a_reload_keeps_the_device_program(runtime: Runtime, scoped: Bundle) -> 
     runtime.kill(scoped.id, "USR1").ok()
     wait_for(lambda: created.out.count("null") == 2, "the second try")
     assert created.out.split() == ["refused", "null"] * 2
+
+
+FUSE = {"type": "c", "major": 10, "minor": 229}
+FULL = {"type": "c", "major": 1, "minor": 7}
+
+
+def test_update_holds_when_systemd_reloads(
+    runtime: Runtime, scoped: Bundle, tmp_path: Path
+) -> None:
+    """Limits and device rules, which take the place of all that were, by systemd's own list too."""
+    rules = scoped.config["linux"]["resources"]["devices"]
+    scoped.set("/linux/resources/devices", [*rules, {"allow": True, **FUSE, "access": "rw"}])
+    scoped.set("/linux/resources/pids", {"limit": 77})
+    scoped.set("/linux/devices", [{"path": "/dev/it", **FUSE}, {"path": "/dev/other", **FULL}])
+    tries = "".join(
+        f"(exec 3<{path}) 2>/dev/null && echo open || echo refused; "
+        for path in ("/dev/it", "/dev/other", "/dev/null")
+    )
+    scoped.sh(f"trap '{tries} echo end' USR1; echo ready; while :; do sleep 0.1; done")
+    created = runtime.create(scoped).ok()
+    runtime.start(scoped.id).ok()
+    wait_for(lambda: created.out, "the trap")
+
+    def seen() -> list[str]:
+        """What the container may open now."""
+        count = created.out.count("end")
+        runtime.kill(scoped.id, "USR1").ok()
+        wait_for(lambda: created.out.count("end") > count, "its answer")
+        return created.out.split("end")[-2].split()[-3:]
+
+    assert seen() == ["open", "open", "open"]
+    resources = tmp_path / "resources.json"
+    wanted = {"pids": {"limit": 55}, "memory": {"limit": 64 * MB, "swap": 64 * MB}}
+    wanted["devices"] = rules  # type: ignore[assignment]
+    resources.write_text(json.dumps(wanted))
+    runtime.call("update", "--resources", resources, scoped.id).ok()
+    pid = runtime.state(scoped.id)["pid"]
+    for _ in range(3):
+        assert seen() == ["refused", "open", "open"]
+        assert read(pid, "memory.max") == str(64 * MB)
+        assert read(pid, "pids.max") == "55"
+        systemctl("daemon-reload")
+    assert shown(scoped, "TasksMax") == "55"
+    assert "char/10:229" not in shown(scoped, "DeviceAllow")
 
 
 def test_annotations_are_properties(runtime: Runtime, scoped: Bundle) -> None:

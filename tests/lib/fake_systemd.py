@@ -2,10 +2,12 @@
 
 As a script (ADDRESS FOLDER) it is that something: it takes the name
 org.freedesktop.systemd1, writes each call as a line of JSON to FOLDER/calls, and moves
-the processes of a scope into a cgroup. FOLDER/behaviour changes its answers.
+the processes of a scope into a cgroup. On v1 it writes device rules as systemd does, when it
+is told of them and on Reload. FOLDER/behaviour changes its answers.
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jeepney import DBusAddress, HeaderFields, MessageType, new_error, new_method_return, new_signal
+from jeepney import (
+    DBusAddress,
+    HeaderFields,
+    MessageType,
+    new_error,
+    new_method_call,
+    new_method_return,
+    new_signal,
+)
 from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import DBusConnection, open_dbus_connection
 
@@ -49,6 +59,12 @@ class FakeSystemd:
         """The arguments of each call of that method so far."""
         lines = (self.folder / "calls").read_text().splitlines()
         return [json.loads(line)[1] for line in lines if json.loads(line)[0] == member]
+
+    def reload(self) -> None:
+        """systemctl daemon-reload."""
+        with open_dbus_connection(self.address) as connection:
+            answer = connection.send_and_get_reply(new_method_call(MANAGER, "Reload"), timeout=10)
+        assert answer.header.message_type is MessageType.method_return
 
     def properties(self) -> dict[str, Any]:
         """Property -> [signature, value] of the last StartTransientUnit."""
@@ -90,6 +106,8 @@ class Server:
         self.jobs = 0
         self.reset: set[str] = set()
         self.scopes: dict[str, list[Path]] = {}
+        self.pids: dict[str, int] = {}
+        self.devices: dict[str, dict[str, str]] = {}
 
     def serve(self) -> None:
         self.connection.send_and_get_reply(message_bus.RequestName(NAME))
@@ -133,7 +151,33 @@ class Server:
         if how.get("refuse"):
             name, words = how["refuse"]
             return new_error(message, name, "s", (words,))
+        unit, _, properties = message.body
+        for name, (_, value) in properties:
+            if (
+                name == "DeviceAllow"
+            ):  # an empty list clears, others are added (systemd's dbus-cgroup.c)
+                self.devices[unit] = {**self.devices[unit], **dict(value)} if value else {}
+        if any(name.startswith("Device") for name, _ in properties):
+            self.write_devices(unit)
         return new_method_return(message)
+
+    def Reload(self, message: Any, how: Any) -> Any:
+        for unit in self.scopes:
+            self.write_devices(unit)
+        return new_method_return(message)
+
+    def write_devices(self, unit: str) -> None:
+        """Forbid everything, then allow what it has been told, in the unit's cgroup of v1."""
+        own = Path(f"/proc/{self.pids[unit]}/cgroup").read_text()
+        place = re.search(rf"^\d+:devices:(.*/{re.escape(unit)})$", own, re.MULTILINE)
+        if not place:
+            return
+        folder = Path(f"/sys/fs/cgroup/devices{place[1]}")
+        (folder / "devices.deny").write_text("a")
+        for name, access in self.devices[unit].items():
+            kind, number = re.fullmatch(r"(?:/dev/)?(char|block)[/-](.*)", name).groups()  # type: ignore[union-attr]
+            number = number if ":" in number else f"{number}:*"
+            (folder / "devices.allow").write_text(f"{kind[0]} {number} {access}")
 
     def StartTransientUnit(self, message: Any, how: Any) -> Any:
         unit, _, properties, _ = message.body
@@ -149,6 +193,8 @@ class Server:
         if how.get("elsewhere"):
             parts = parts[:1]
         self.scopes[unit] = []
+        self.pids[unit] = facts["PIDs"][0]
+        self.devices[unit] = dict(facts.get("DeviceAllow", ()))
         for hierarchy in ("systemd", "unified"):
             scope = Path("/sys/fs/cgroup", hierarchy, *parts, unit)
             scope.mkdir(parents=True)

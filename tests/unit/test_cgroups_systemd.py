@@ -352,15 +352,41 @@ def test_bits(text, mask):
                 {"allow": False, "type": "b", "major": 8, "access": "r"},
             ],
             "strict",
-            {"block-8": "r"},  # more than the rules; these hold besides
+            {"block-8": None},
+        ),
+        (
+            [
+                {"allow": True, "type": "b", "major": 8, "minor": 1, "access": "rw"},
+                {"allow": True, "type": "b", "major": 9, "minor": 1, "access": "rw"},
+                {"allow": False, "type": "b", "major": 8, "access": "w"},
+            ],
+            "strict",
+            {"/dev/block/8:1": "r", "/dev/block/9:1": "rw"},
+        ),
+        (
+            [
+                {"allow": True, "type": "b", "major": 8, "access": "rw"},
+                {"allow": False, "type": "b", "major": 8, "minor": 1, "access": "w"},
+            ],
+            "strict",
+            {"block-8": "rw"},  # more than the rules; these hold besides
+        ),
+        (
+            [
+                {"allow": True, "type": "c", "major": 5, "access": "rw"},
+                {"allow": False, "type": "a", "access": "rwm"},
+            ],
+            "strict",
+            {"char-5": None, "/dev/char/1:3": "rwm"},
         ),
     ],
 )
 def test_device_rules_are_properties(rules, policy, expected):
     found = from_rules(compile_devices({"linux": {"resources": {"devices": rules}}}))
     assert found[0][2] == policy
-    assert expected.items() <= dict(found[1][2]).items()
-    assert bool(found[1][2]) == bool(expected)
+    listed = dict(found[1][2])
+    assert {name: listed.get(name) for name in expected} == expected
+    assert bool(listed) == bool(expected)
 
 
 PREFIX = "org.systemd.property."
