@@ -116,7 +116,7 @@ def test_refused(
 
 TAKEN: list[tuple[str, Callable[[Bundle], object]]] = [
     ("variables", lambda b: b.set(f"{P}/env", [f"V{i}=x" for i in range(MANY)])),
-    ("arguments", lambda b: b.args("/bin/true", *["x"] * MANY)),
+    ("arguments", lambda b: b.args("/bin/sh", "-c", "echo it runs", *["x"] * MANY)),
     ("groups", lambda b: b.set(f"{P}/user/additionalGids", list(range(65536)))),
     ("one device", lambda b: b.set(f"{L}/devices", [NULL | {"path": "/dev/x"}] * 10**4)),
     (
@@ -141,8 +141,8 @@ TAKEN: list[tuple[str, Callable[[Bundle], object]]] = [
 def test_taken(
     runtime: Runtime, bundle: Bundle, what: str, change: Callable[[Bundle], object]
 ) -> None:
-    change(bundle.args("/bin/true"))
-    runtime.run(bundle).ok()
+    change(bundle.sh("echo it runs"))
+    assert runtime.run(bundle).ok().out == "it runs\n"
 
 
 # (name, the least and the most that are allowed, what is around the number)
@@ -185,11 +185,26 @@ def test_numbers_out_of_range(
     if isinstance(value, str) and " " in value:
         value = least - 1 if value.startswith("least") else most + 1
     if name == "timeout" and isinstance(value, int) and value > 1 and value is not True:
-        runtime.run(bundle.args("/bin/true").set(*around(value))).ok()
+        assert runtime.run(bundle.sh("echo it runs").set(*around(value))).ok().out == "it runs\n"
         return
     result = runtime.run(bundle.set(*around(value))).failed(around(value)[0].split("/")[1])
     assert "internal error" not in result.err
     assert runtime.containers() == []
+
+
+# What shows the number in the container; in octal where it begins with 0.
+SHOWN = {
+    "uid": "id -u",
+    "gid": "id -g",
+    "a group": "id -G | cut -d' ' -f2",
+    "umask": "umask",
+    "oom": "cat /proc/self/oom_score_adj",
+    "nice": "cut -d' ' -f19 /proc/self/stat",
+    "io": "ionice | sed 's/.*prio //'",
+    "minor": "echo $((0x$(stat -c %T /dev/x)))",
+    "device's uid": "stat -c %u /dev/x",
+    "device's mode": "stat -c 0%a /dev/x",
+}
 
 
 @pytest.mark.parametrize(
@@ -209,4 +224,11 @@ def test_numbers_at_the_end(
 ) -> None:
     bundle.set("/linux/resources/devices", [])
     value = least if end == "least" else most
-    runtime.run(bundle.args("/bin/true").set(*around(value))).ok()
+    show = SHOWN.get(name, f"echo {value}")
+    seen = runtime.run(bundle.sh(show).set(*around(value))).ok().out.strip()
+    if name == "device's mode":
+        value &= 0o7777  # the type of the file is the device's own
+    if name == "a group" and value == 0:
+        assert seen in ("", "0")  # the group of the user
+        return
+    assert int(seen, 8 if seen[:1] == "0" else 10) == value

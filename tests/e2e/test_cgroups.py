@@ -1,6 +1,7 @@
 """cgroups: where the container's processes are, limits, device rules; v1 and hybrid as the machine has it, v2 alone."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -303,15 +304,17 @@ def test_lifecycle(runtime: Runtime, bundle: Bundle, layout: str) -> None:
 def test_delete_kills_what_is_left_in_the_cgroup(
     runtime: Runtime, bundle: Bundle, layout: str
 ) -> None:
-    bundle.drop_namespace("pid").sh("(setsid sleep 1000 &); exit 0")
-    runtime.create(bundle).ok()
+    bundle.drop_namespace("pid").sh("setsid sleep 1000 & echo $!; exit 0")
+    created = runtime.create(bundle).ok()
     runtime.start(bundle.id).ok()
     runtime.wait_status(bundle.id, "stopped")
+    left = int(created.out)
+    assert f"/ocirun-test/{bundle.id}" in Path(f"/proc/{left}/cgroup").read_text()
     runtime.delete(bundle.id, "--force").ok()
+    assert os.waitpid(left, 0) == (left, signal.SIGKILL)
 
 
 def test_v2_path_of_the_own_cgroup_is_not_changed(runtime: Runtime, bundle: Bundle) -> None:
     before = Path("/proc/self/cgroup").read_text()
     runtime.run(bundle.sh("true")).ok()
     assert Path("/proc/self/cgroup").read_text() == before
-    assert os.getpid()

@@ -379,7 +379,9 @@ def test_pidfd_socket(runtime: Runtime, bundle: Bundle, folder: Path, command: s
     pid = int(fields[fields.index("Pid:") + 1])
     assert (pid == runtime.state(bundle.id)["pid"]) is (command != "exec")
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    end = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    assert end is not None
+    assert (end.si_pid, end.si_status) == (pid, signal.SIGKILL)
     os.close(pidfd)
 
 

@@ -223,7 +223,7 @@ def test_console_socket(runtime: Runtime, running: Bundle, tmp_path: Path) -> No
             master.read_until(b"/dev/pts/0")
             master.write(b"spam\n")
             master.read_until(b"spam\r\nspam")
-        os.waitpid(int(pid_file.read_text()), 0)
+        assert os.waitpid(int(pid_file.read_text()), 0)[1] == 0
 
 
 def test_terminal_needs_a_holder(runtime: Runtime, running: Bundle) -> None:

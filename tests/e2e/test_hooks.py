@@ -143,7 +143,7 @@ def test_without_args(runtime: Runtime, bundle: Bundle, log: Path) -> None:
 def test_hook_that_does_not_read_its_input(runtime: Runtime, bundle: Bundle) -> None:
     bundle.set("/annotations", {f"key{n}": "x" * 1000 for n in range(200)})
     bundle.set("/hooks/createRuntime", [{"path": "/bin/true"}])
-    runtime.run(bundle.sh("true")).ok()
+    assert runtime.run(bundle.sh("echo it runs")).ok().out == "it runs\n"
 
 
 @pytest.mark.parametrize("name", ["createRuntime", "poststart", "poststop"])
@@ -241,8 +241,10 @@ def test_timeout(runtime: Runtime, bundle: Bundle, log: Path, name: str) -> None
 
 
 def test_hook_within_its_timeout(runtime: Runtime, bundle: Bundle, log: Path) -> None:
-    bundle.set("/hooks/createRuntime", [{**hook(log, "h", "sleep 0.1"), "timeout": 10}])
-    runtime.run(bundle.sh("true")).ok()
+    more = "sleep 0.1; echo done >> order"
+    bundle.set("/hooks/createRuntime", [{**hook(log, "h", more), "timeout": 10}])
+    assert runtime.run(bundle.sh("echo it runs")).ok().out == "it runs\n"
+    assert order(log) == ["h", "done"]
 
 
 def test_hook_killed_by_a_signal(runtime: Runtime, bundle: Bundle, log: Path) -> None:
@@ -303,9 +305,10 @@ def test_hook_that_says_nothing_but_blanks(runtime: Runtime, bundle: Bundle, log
     runtime.run(bundle).failed("exited with status 3")
 
 
-def test_hook_with_a_timeout_beyond_poll(runtime: Runtime, bundle: Bundle) -> None:
-    bundle.set("/hooks/createRuntime", [{"path": "/bin/true", "timeout": 2**31}])
-    runtime.run(bundle.sh("true")).ok()
+def test_hook_with_a_timeout_beyond_poll(runtime: Runtime, bundle: Bundle, log: Path) -> None:
+    bundle.set("/hooks/createRuntime", [{**hook(log, "h"), "timeout": 2**31}])
+    assert runtime.run(bundle.sh("echo it runs")).ok().out == "it runs\n"
+    assert order(log) == ["h"]
 
 
 @pytest.mark.only("ocirun")

@@ -116,23 +116,30 @@ def test_unknown_container(runtime: Runtime, command: str) -> None:
 
 
 def test_delete_force_of_an_unknown_container(runtime: Runtime) -> None:
-    runtime.delete(f"{PREFIX}unknown", "--force").ok()
+    """As engines call it to clean up: not even a folder of its state is made."""
+    done = runtime.delete(f"{PREFIX}unknown", "--force").ok()
+    assert (done.out, done.err, runtime.containers()) == ("", "", [])
+
+
+NOT_CREATED = "already running|has stopped|not running|exec.fifo"
 
 
 def test_start_twice(runtime: Runtime, bundle: Bundle) -> None:
     container = running(runtime, bundle)
-    runtime.start(container).failed()
+    runtime.start(container).failed(NOT_CREATED)
     assert runtime.status(container) == "running"
 
 
 def test_start_of_a_stopped_container(runtime: Runtime, bundle: Bundle) -> None:
-    runtime.start(stopped(runtime, bundle)).failed()
+    container = stopped(runtime, bundle)
+    runtime.start(container).failed(NOT_CREATED)
+    assert runtime.status(container) == "stopped"
 
 
 def test_kill_of_a_stopped_container(runtime: Runtime, bundle: Bundle) -> None:
     container = stopped(runtime, bundle)
-    result = runtime.kill(container).failed()
-    assert any(words in result.err.lower() for words in ("not running", "no such process"))
+    runtime.kill(container).failed("not running|no such process")
+    assert runtime.status(container) == "stopped"
 
 
 def test_kill_of_a_created_container(runtime: Runtime, bundle: Bundle) -> None:
@@ -144,15 +151,22 @@ def test_kill_of_a_created_container(runtime: Runtime, bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("name", ["KILL", "SIGKILL", "9", "kill", "sigkill"])
 def test_names_of_signals(runtime: Runtime, bundle: Bundle, name: str) -> None:
-    container = running(runtime, bundle)
-    runtime.kill(container, name).ok()
-    runtime.wait_status(container, "stopped")
+    assert ended_by(runtime, bundle, name) == 128 + signal.SIGKILL
 
 
 def test_kill_sends_term_by_default(runtime: Runtime, bundle: Bundle) -> None:
-    container = running(runtime, bundle)
-    runtime.call("kill", container).ok()
-    runtime.wait_status(container, "stopped")
+    assert ended_by(runtime, bundle) == 7
+
+
+def ended_by(runtime: Runtime, bundle: Bundle, *name: str) -> int:
+    """The exit status of `run` of a container, 7 if it got SIGTERM, after a `kill`."""
+    bundle.sh("trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done").write()
+    argv = runtime.argv("run", "--bundle", bundle.path, bundle.id)
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        runtime.call("kill", bundle.id, *name).ok()
+        return process.wait(20)
 
 
 @pytest.mark.parametrize("name", ["SIGFOO", "", "-1", "1000"])
@@ -174,7 +188,7 @@ def test_kill_reaches_the_process(runtime: Runtime, bundle: Bundle) -> None:
 
 def test_delete_of_a_running_container(runtime: Runtime, bundle: Bundle) -> None:
     container = running(runtime, bundle)
-    runtime.delete(container).failed()
+    runtime.delete(container).failed("not stopped|not in `created` or `stopped`")
     assert runtime.status(container) == "running"
 
 
@@ -215,11 +229,15 @@ def test_stopped_when_the_waiting_process_was_killed(runtime: Runtime, bundle: B
 
 
 def test_the_whole_container_ends_with_its_init(runtime: Runtime, bundle: Bundle) -> None:
-    runtime.create(bundle.sh("sleep 1000 & sleep 1000 & wait")).ok()
+    created = runtime.create(bundle.sh("sleep 1000 & sleep 1000 & echo ready; wait")).ok()
     runtime.start(bundle.id).ok()
+    wait_for(lambda: created.out, "its processes")
+    pids = runtime.call("ps", "--format", "json", bundle.id).ok().json
+    assert len(pids) == 3
     runtime.kill(bundle.id).ok()
     runtime.wait_status(bundle.id, "stopped")
     runtime.delete(bundle.id).ok()
+    assert all(gone(pid) for pid in pids)
 
 
 def test_delete_ends_processes_that_share_the_hosts_pid_namespace(
@@ -229,8 +247,9 @@ def test_delete_ends_processes_that_share_the_hosts_pid_namespace(
     created = runtime.create(bundle).ok()
     runtime.start(bundle.id).ok()
     wait_for(lambda: created.out, "the second process")
+    pid = int(created.out)
     runtime.delete(bundle.id, "--force").ok()
-    # Only the leak check at the end can tell whether `sleep` is gone.
+    wait_for(lambda: gone(pid), "the end of the second process")
 
 
 # Exit status of run

@@ -185,4 +185,5 @@ def test_nothing_is_accepted_and_ignored(
 def test_words_that_ask_for_nothing_are_fine(
     runtime: Runtime, bundle: Bundle, option: str, loose: Path
 ) -> None:
-    flags(runtime, bundle, loose, option)
+    without = flags(runtime, bundle, loose)
+    assert flags(runtime, bundle.drop_mount("/mnt"), loose, option) == without

@@ -133,7 +133,7 @@ def test_traffic_flows(runtime: Runtime, bundle: Bundle, net: Net) -> None:
     bundle.set(DEVICES, {"va": {"name": "eth0"}}).sh("ping -c 1 -W 5 192.0.2.2")
     for name in ("bounding", "permitted", "effective"):
         bundle.add(f"/process/capabilities/{name}", "CAP_NET_RAW")
-    runtime.run(bundle).ok()
+    assert "1 packets received" in runtime.run(bundle).ok().out
 
 
 def test_it_is_there_before_the_parameters(runtime: Runtime, bundle: Bundle, net: Net) -> None:

@@ -24,7 +24,9 @@ def test_writable_by_default(runtime: Runtime, bundle: Bundle) -> None:
 
 
 def test_only_the_root_is_readonly(runtime: Runtime, bundle: Bundle) -> None:
-    runtime.run(bundle.sh("touch /dev/shm/new")).ok()
+    bundle.set("/root/readonly", True)
+    runtime.run(bundle.sh("touch /dev/shm/new && test -f /dev/shm/new && ! touch /etc/new")).ok()
+    assert not (bundle.rootfs / "etc/new").exists()
 
 
 def test_parent_of_the_root_is_the_root(runtime: Runtime, bundle: Bundle) -> None:
