@@ -32,6 +32,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.contract("`mounts add|remove`")
 @pytest.mark.parametrize(
     ("options", "flags"), OPTIONS, ids=["-".join(o) or "none" for o, _ in OPTIONS]
 )

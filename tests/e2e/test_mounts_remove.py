@@ -20,6 +20,7 @@ pytestmark = pytest.mark.only("ocirun")
 # Removing
 
 
+@pytest.mark.contract("`mounts add|remove`")
 def test_the_list_that_was_added(runtime: Runtime, live: Bundle, source: Path) -> None:
     before = table(runtime, live)
     mounts = (tmpfs("/mnt"), bind("/mnt/a", source), tmpfs("/mnt"), bind("/opt/file", "/dev/null"))

@@ -74,6 +74,8 @@ CRUN = {
     "features": "",
     "list": "--format=json -f=table --quiet -q",
     "kill": "--all -a --regex -r",
+    "mounts add": "",
+    "mounts remove": "",
     "pause": "",
     "ps": "--format=json -f=table",
     "restore": f"""{CRIU} {MODES} --bundle=D -b=D --console-socket=S --detach -d --pid-file=F
@@ -97,6 +99,8 @@ EXCEPTIONS = {
 WORDS = {
     "": ["state", "ID"],
     "exec": ["ID", "true"],
+    "mounts add": ["ID", "F"],
+    "mounts remove": ["ID", "F"],
     "list": [],
     "spec": [],
     "features": [],
@@ -120,11 +124,13 @@ VALUED = [
 
 def read(command: str, options: list[str]) -> Any:
     """The values that a command line has, or the exit status if it shows something and ends."""
-    found, name = (GROUP.commands[command], command) if command else (GROUP, "ocirun")
+    found, parent = GROUP, None
+    for name in command.split():
+        parent = found.make_context(found.name, [name], parent=parent)
+        found = found.commands[name]
     words = WORDS.get(command, ["ID"])
     try:
-        parent = None if found is GROUP else GROUP.make_context("ocirun", ["state"])
-        return found.make_context(name, [*options, *words], parent=parent).params
+        return found.make_context(found.name, [*options, *words], parent=parent).params
     except typer.Exit as end:
         return end.exit_code
 
@@ -166,20 +172,26 @@ def test_exceptions_are_documented(kind: str, command: str, name: str) -> None:
         read(command, [name])
 
 
-def own_options() -> list[Any]:
-    """(command, option, whether it takes a value) of all options of this command line."""
-    found = []
-    for command, its in [("", GROUP), *GROUP.commands.items()]:
-        for option in its.params:
-            if option.param_type_name == "option":
-                found += [(command, token, not option.is_flag) for token in option.opts]
-    return found
+def commands(group: Any, path: str = "") -> list[tuple[str, Any]]:
+    """(words, command) of the application and all commands in it."""
+    inner = getattr(group, "commands", {}).items()
+    return [(path, group), *(one for n, c in inner for one in commands(c, f"{path} {n}".strip()))]
+
+
+COMMANDS = dict(commands(GROUP))
+OWN = [
+    (command, token, not option.is_flag)
+    for command, its in COMMANDS.items()
+    for option in its.params
+    if option.param_type_name == "option"
+    for token in option.opts
+]
 
 
 @pytest.mark.contract("accept them as Go's flag package does")
-@pytest.mark.parametrize(("command", "name", "valued"), own_options(), ids=str)
+@pytest.mark.parametrize(("command", "name", "valued"), OWN, ids=str)
 def test_one_dash_or_two(command: str, name: str, valued: bool) -> None:
-    found = GROUP.commands[command] if command else GROUP
+    found = COMMANDS[command]
     parser = found.make_parser(found.context_class(found))
     for dashes in ("-", "--"):
         option = parser._long_opt[dashes + name.lstrip("-")]
