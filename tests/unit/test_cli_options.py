@@ -144,7 +144,7 @@ def one_dash(name: str) -> str:
     "A user who moves from either finds every option here.",
     "Long options with one dash are sent by some callers (`restore ... -no-subreaper`)",
 )
-@pytest.mark.parametrize(("kind", "command", "name"), FLAGS, ids=" ".join)
+@pytest.mark.parametrize(("kind", "command", "name"), FLAGS)
 def test_flags(kind: str, command: str, name: str) -> None:
     given = read(command, [name])
     assert given == read(command, [one_dash(name)]) == read(command, [f"{name}=true"])
@@ -157,7 +157,7 @@ def test_flags(kind: str, command: str, name: str) -> None:
 
 
 @pytest.mark.contract("A user who moves from either finds every option here.")
-@pytest.mark.parametrize(("kind", "command", "name", "value"), VALUED, ids=" ".join)
+@pytest.mark.parametrize(("kind", "command", "name", "value"), VALUED)
 def test_options(kind: str, command: str, name: str, value: str) -> None:
     given = read(command, [name, value])
     assert value in str(given)
