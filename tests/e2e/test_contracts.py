@@ -260,6 +260,11 @@ def successes(runtime: Runtime, bundle: Bundle) -> list[tuple[Result, bool]]:
     if runtime.kind != "crun":
         do("events", "--stats", bundle.id, answer=True)
         do("features", answer=True)
+    if runtime.kind == "ocirun":
+        mounts = runtime.folder / "mounts.json"
+        mounts.write_text('[{"destination": "/mnt", "type": "tmpfs"}]')
+        do("mounts", "add", bundle.id, mounts)
+        do("mounts", "remove", bundle.id, mounts)
     do("kill", bundle.id, "KILL")
     wait_until_stopped(runtime, bundle.id)
     do("state", bundle.id, answer=True)

@@ -181,7 +181,7 @@ def test_update_and_the_cgroups_files(
         return int(Path(f"/sys/fs/cgroup/{name.partition('.')[0]}{place}/{name}").read_text())
 
     assert read("pids.max") == 77
-    assert read("pids.current") == 2
+    wait_for(lambda: read("pids.current") == 2, "its second process")
     assert read("memory.limit_in_bytes") == 1 << 27
     assert 0 < read("memory.usage_in_bytes") < 1 << 27
     assert read("cpuacct.usage") > 0
@@ -270,6 +270,8 @@ def test_end_by_the_containerd_shim(runtime: Runtime, running: Bundle) -> None:
 @pytest.mark.contract("`events --stats ID`, `events --interval 1s ID`")
 @pytest.mark.only("ocirun", "runc")
 def test_events(runtime: Runtime, running: Bundle) -> None:
+    listing = ("ps", "--format", "json", running.id)
+    wait_for(lambda: len(runtime.call(*listing).ok().json) == 2, "its second process")
     stats = runtime.call("events", "--stats", running.id).ok().json
     assert (stats["type"], stats["id"]) == ("stats", running.id)
     assert stats["data"]["pids"]["current"] == 2
