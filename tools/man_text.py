@@ -83,6 +83,12 @@ ENVIRONMENT = (
         " well: sd_listen_fds(3).",
         _NEW,
     ),
+    Entry(
+        "NOTIFY_SOCKET",
+        "What the container says by sd_notify(3) is passed on to this socket. `start`, which needs"
+        " the variable too, and `run` --detach stay until it is ready.",
+        _NEW,
+    ),
     Entry("PATH", "Where criu(8) is looked for.", _CRIU),
     Entry(
         "DBUS_SYSTEM_BUS_ADDRESS, DBUS_SESSION_BUS_ADDRESS",

@@ -11,13 +11,22 @@ from fcntl import ioctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Listener(Protocol):
+        """What is listened to besides: `fd` is readable when there is something to take."""
+
+        fd: int
+
+        def take_in_foreground(self) -> None:
+            """Take it."""
+
 
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 _CHUNK = 1 << 16
 
 
-def serve(master: int, pid: int) -> int:
+def serve(master: int, pid: int, besides: "Listener | None" = None) -> int:
     """Pass bytes and window sizes between the caller's terminal and the container's.
 
     The caller's terminal is in raw mode meanwhile, so that Ctrl-C and the like
@@ -26,6 +35,7 @@ def serve(master: int, pid: int) -> int:
     Args:
         master: descriptor of the pseudo terminal; closed at the end.
         pid: of init, a child of this process.
+        besides: what is listened to meanwhile.
 
     Returns:
         The wait status of init.
@@ -44,7 +54,7 @@ def serve(master: int, pid: int) -> int:
     pidfd = posix.pidfd_open(pid)
     try:
         _copy_size(master)
-        _relay(master, pidfd, wake_read)
+        _relay(master, pidfd, wake_read, besides)
         return posix.waitpid(pid, 0)[1]
     finally:
         if saved is not None:
@@ -97,17 +107,21 @@ def _copy_size(master: int) -> None:
         )
 
 
-def _relay(master: int, pidfd: int, wake: int) -> None:
+def _relay(master: int, pidfd: int, wake: int, besides: "Listener | None") -> None:
     """Copy in both directions until init has ended and all that it wrote has been read."""
     poll = select.poll()
     for fd in (0, master, pidfd, wake):
         poll.register(fd, select.POLLIN)
+    if besides is not None:
+        poll.register(besides.fd, select.POLLIN)
     pending = b""
     ended = False
     while True:
         events = dict(poll.poll(0 if ended else -1))
         if wake in events:
             posix.read(wake, 64)
+        if besides is not None:
+            besides.take_in_foreground()
         if master in events:
             data = _read(master)
             _write_all(1, data)

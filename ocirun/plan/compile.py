@@ -28,6 +28,7 @@ def compile_plan(
     *,
     keyring: bool = True,
     pivot: bool = True,
+    notify: str = "",
 ) -> Plan:
     """Compile the plan of a container.
 
@@ -38,6 +39,7 @@ def compile_plan(
         bundle: absolute path of the bundle.
         keyring: give the container a session keyring of its own.
         pivot: use pivot_root(2); False where the host's root is a ramfs.
+        notify: folder with the container's socket for sd_notify(3), or "".
 
     Raises:
         InvalidConfig, Unsupported: with the JSON pointer of what asked for it.
@@ -71,6 +73,10 @@ def compile_plan(
         steps.append(Step("loopback", spaces.new["network"]))
     compile_root(plan, spec, host, spaces)
     late, again = compile_mounts(plan, spec, host, spaces)
+    if notify:
+        from ocirun.plan.notify import VARIABLE, mount_of
+
+        steps.append(mount_of(notify))
     await_cgroup(plan, spaces)
     compile_devices(plan, spec, spaces)
     _terminal(plan, spec)
@@ -91,6 +97,8 @@ def compile_plan(
         from ocirun.plan.seccomp import compile_seccomp
 
         compile_seccomp(plan, spec, host, spaces)
+    if notify:
+        plan.env.append(VARIABLE)
     return plan
 
 

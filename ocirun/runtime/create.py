@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ocirun.executor.child import Cloner
     from ocirun.runtime.exec import ExecRequest
+    from ocirun.runtime.notify import Relay
 
 _LATER_HOOKS = ("startContainer", "poststart", "poststop")
 
@@ -66,14 +67,20 @@ class Request:
 
 
 class Created:
-    """A container that has been born: its folder (unlocked, open), record, and init."""
+    """A container that has been born: its folder (unlocked, open), record, and init.
 
-    def __init__(self, folder: Folder, fields: "dict[str, Any]", birth: Birth) -> None:
+    `relay` passes on what it says to NOTIFY_SOCKET; None if there is nothing to pass on.
+    """
+
+    def __init__(
+        self, folder: Folder, fields: "dict[str, Any]", birth: Birth, relay: "Relay | None"
+    ) -> None:
         self.folder = folder
         self.fields = fields
         self.pid = birth.pid
         self.process = birth.process
         self.console = birth.console
+        self.relay = relay
 
 
 def create(settings: Settings, request: Request) -> Created:
@@ -94,16 +101,24 @@ def create(settings: Settings, request: Request) -> Created:
 def _create(settings: Settings, request: Request) -> Created:
     # The sockets of systemd are for the command that it has started, not for a library's caller.
     listening = 0 if request.cloner else _listening()
+    host = b"" if request.cloner else posix.environ.get(b"NOTIFY_SOCKET", b"")
     preserved = request.preserve_fds + listening
     check_preserved(preserved)
     check_id(request.id)
     bundle, config, data, spec = load_spec(settings, request)
     console = console_socket(spec, request)
     folder = settings.store.create(request.id)
+    relay: Relay | None = None
+    notify = ""
     try:
+        if host:
+            from ocirun.runtime.notify import make_folder, relay_of
+
+            notify = make_folder(folder)
+            relay = None if request.wait else relay_of(settings, folder, host)
         # For `exec`: what changes in the bundle from now on is of no account.
         folder.write_file(CONFIG, data or dumps(spec).encode())
-        plan = _plan(settings, request, spec, bundle, data)
+        plan = _plan(settings, request, spec, bundle, data, notify)
         fields = record_fields(request, spec, plan)
         if config:
             fields["config"] = config
@@ -119,8 +134,10 @@ def _create(settings: Settings, request: Request) -> Created:
         except BaseException:
             birth.abort()
             raise
-        return Created(folder, fields, birth)
+        return Created(folder, fields, birth, relay)
     except BaseException as error:
+        if relay is not None:
+            relay.close()
         folder.remove()
         folder.close()
         if isinstance(error, OcirunError) and not error.bundle:
@@ -218,14 +235,17 @@ def connect(path: str, what: str) -> "_socket.socket":
 
 
 def _plan(
-    settings: Settings, request: Request, spec: "dict[str, Any]", bundle: str, data: bytes
-) -> Plan:
+    settings: Settings, request: Request, spec: "dict[str, Any]", bundle: str, data: bytes,
+    notify: str,
+) -> Plan:  # fmt: skip
     """The plan; `data` is the config.json that it may be kept by, b"" if there is none."""
     host = settings.host()
     keyring, pivot = not request.no_new_keyring, not request.no_pivot
 
     def make(container_id: str) -> Plan:
-        plan = compile_plan(spec, host, container_id, bundle, keyring=keyring, pivot=pivot)
+        plan = compile_plan(
+            spec, host, container_id, bundle, keyring=keyring, pivot=pivot, notify=notify
+        )
         if (spec.get("linux") or {}).get("seccomp"):
             from ocirun.seccomp.cache import fill
 

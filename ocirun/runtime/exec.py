@@ -37,7 +37,7 @@ class ExecRequest:
         terminal: give it a terminal. no_new_privileges: set, or left as the container's.
         apparmor, label: profile and label; "" for the container's own.
         cgroup: a cgroup below the container's ("" for its own): PATH, or CONTROLLER[,...]:PATH.
-        ignore_paused: go on in a paused container; else it is refused.
+        ignore_paused: in a paused container wait until it goes on; else it is refused.
         pid_file, console_socket, pidfd_socket, preserve_fds: as of create.
         foreground: the terminal is the caller's, without a console socket.
         cloner: clones the process in another process; None: in this one.
@@ -81,6 +81,8 @@ def execute(settings: Settings, request: ExecRequest, *, detach: bool = False) -
     """
     request.foreground = not detach and not request.console_socket
     signals = Forwarder()
+    if request.ignore_paused:
+        signals.is_held = lambda: _is_paused(settings, request.id)
     if not detach:
         signals.install()
     try:
@@ -93,6 +95,16 @@ def execute(settings: Settings, request: ExecRequest, *, detach: bool = False) -
         return 0 if detach else attend(birth.pid, birth.console)
     finally:
         signals.restore()
+
+
+def _is_paused(settings: Settings, container_id: str) -> bool:
+    folder = settings.store.open(container_id)
+    try:
+        return status_of(folder, folder.read()) == "paused"
+    except OcirunError:
+        return False
+    finally:
+        folder.close()
 
 
 def join(settings: Settings, request: ExecRequest) -> Birth:

@@ -4,6 +4,8 @@ Nothing is done and no privilege is needed: the same compiler runs as for `creat
 and what it wrote is printed instead of performed.
 """
 
+from os import environ
+
 from ocirun.errors import InvalidConfig, OcirunError
 from ocirun.plan.compile import compile_plan
 from ocirun.plan.describe import describe
@@ -11,6 +13,7 @@ from ocirun.plan.step import Plan, Step
 from ocirun.runtime.settings import Settings, absolute
 from ocirun.spec.load import CONFIG, load_config
 from ocirun.spec.positions import locate
+from ocirun.state.store import NOTIFY
 
 CLONE, PARENT, INIT, START, EXEC = (
     "create: the init process is cloned",
@@ -55,7 +58,9 @@ def explain(
     if not spec.get("process"):
         raise InvalidConfig(f"{config or CONFIG} has no process", bundle=bundle)
     try:
-        plan = compile_plan(spec, Settings(systemd_cgroup=systemd).host(), id, bundle)
+        settings = Settings(systemd_cgroup=systemd)
+        notify = f"{settings.store.root}/{id}/{NOTIFY}" if "NOTIFY_SOCKET" in environ else ""
+        plan = compile_plan(spec, settings.host(), id, bundle, notify=notify)
     except OcirunError as error:
         error.bundle, error.config = bundle, config
         raise

@@ -139,7 +139,8 @@ def _change(
         except OcirunError as error:
             from ocirun.runtime.blame import blame
 
-            error.bundle = error.bundle or record.bundle
+            if not error.bundle:
+                record.point_into(error)
             blame(error, given)
             raise
     finally:

@@ -10,7 +10,10 @@ from ocirun.runtime.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from ocirun.runtime.notify import Relay
 
 # What a foreground run does not pass on: the signals that a process gets for its own
 # faults, those that concern the runtime itself, what cannot be caught, and libc's own.
@@ -57,14 +60,18 @@ def run(
         try:
             poststart(settings, born)
             if detach:
+                if born.relay is not None:
+                    born.relay.wait(born.pid)
                 return 0
-            status = attend(born.pid, born.console)
+            status = attend(born.pid, born.console, born.relay)
             signals.pid = 0  # it may be another's from now on
             if not keep:
                 clear_away(settings, born)
             return status
         finally:
             born.folder.close()
+            if born.relay is not None:
+                born.relay.close()
     finally:
         signals.restore()
 
@@ -74,9 +81,14 @@ class Forwarder:
 
     Installed before there is an init, so that no signal of a quick caller is lost:
     what comes too early is kept until then.
+
+    Attributes:
+        is_held: tells if the process cannot be had for now, in a paused container. A signal is
+            for this one then: what it has made ends by itself as soon as it goes on.
     """
 
     def __init__(self) -> None:
+        self.is_held: Callable[[], bool] | None = None
         self.pid = 0
         self.early: list[int] = []
         self.before: list[tuple[int, Any]] = []
@@ -93,6 +105,9 @@ class Forwarder:
     def handle(self, number: int, frame: object) -> None:
         """Pass a signal on."""
         if not self.pid:
+            if self.is_held is not None and self.is_held():
+                _signal.signal(number, _signal.SIG_DFL)
+                posix.kill(posix.getpid(), number)
             self.early.append(number)
             return
         try:
@@ -112,12 +127,19 @@ class Forwarder:
             _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
 
 
-def attend(pid: int, console: int) -> int:
-    """Stay with a process until its end, and serve its terminal if it has one (>= 0)."""
+def attend(pid: int, console: int, relay: "Relay | None" = None) -> int:
+    """Stay with a process until its end, and serve its terminal if it has one (>= 0).
+
+    `relay` passes on meanwhile what it says to NOTIFY_SOCKET.
+    """
     if console >= 0:
         from ocirun.executor.console import serve
 
-        return exit_status(serve(console, pid))
+        return exit_status(serve(console, pid, relay))
+    if relay is not None:
+        from ocirun.runtime.notify import attend as listen
+
+        listen(relay, pid)
     return exit_status(posix.waitpid(pid, 0)[1])
 
 

@@ -6,7 +6,7 @@ import posix
 from ocirun.errors import OcirunError, StepFailed, WrongStatus
 from ocirun.executor.protocol import FAILED, GO, MAX_MESSAGE
 from ocirun.runtime.settings import Settings, state_file, status_of
-from ocirun.state.store import SOCKET, Folder, Record
+from ocirun.state.store import NOTIFY, SOCKET, Folder, Record
 
 _REFUSALS = {
     "creating": "cannot start a container that is still being created",
@@ -26,11 +26,32 @@ def start(settings: Settings, container_id: str) -> None:
         status = status_of(folder, record)
         if status != "created":
             raise WrongStatus(f"{_REFUSALS[status]}: {container_id}", bundle=record.bundle)
-        _execute(folder, record)
-        if record.fields["hooks"].get("poststart"):
-            poststart(record)
+        host = posix.environ.get(b"NOTIFY_SOCKET", b"")
+        if host and folder.has(NOTIFY):
+            _start_and_listen(settings, folder, record, host)
+        else:
+            _start(folder, record)
     finally:
         folder.close()
+
+
+def _start(folder: Folder, record: Record) -> None:
+    _execute(folder, record)
+    if record.fields["hooks"].get("poststart"):
+        poststart(record)
+
+
+def _start_and_listen(settings: Settings, folder: Folder, record: Record, host: bytes) -> None:
+    """Start it, and stay until it says that it is ready (sd_notify(3)), as runc and crun do."""
+    from ocirun.runtime.notify import relay_of
+
+    relay = relay_of(settings, folder, host)
+    try:
+        _start(folder, record)
+        folder.unlock()  # it may take long, and the container may be killed meanwhile
+        relay.wait(record.pid)
+    finally:
+        relay.close()
 
 
 def _execute(folder: Folder, record: Record) -> None:

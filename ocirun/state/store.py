@@ -4,6 +4,7 @@
     ROOT/ID/state.json  the record: written aside and renamed, so it is whole or absent
     ROOT/ID/start.sock  where init listens; present while the container is created;
                         named start.sock.new while it is being created
+    ROOT/ID/notify/     the container's socket for sd_notify(3), if its creator has one
 
 The record holds what later commands need: nothing in config.json that changes
 after create has any effect (runtime.md, "create").
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 RECORD = "state.json"
 SOCKET = "start.sock"
 SOCKET_NEW = SOCKET + ".new"
+NOTIFY = "notify"
 VERSION = 1
 _BUSY_SECONDS = 10.0
 _RECORD_LIMIT = 16 << 20
 _FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-")
 _REST = _FIRST | {"."}
-EEXIST, ENOENT, ENOTEMPTY, EAGAIN = 17, 2, 39, 11
+EEXIST, ENOENT, ENOTEMPTY, EAGAIN, EISDIR = 17, 2, 39, 11, 21
 
 # The kinds of properties of a record: name -> type. Written by `create`.
 FIELDS: "dict[str, type]" = {
@@ -202,17 +204,34 @@ class Folder:
 
     def remove(self) -> None:
         """Remove the directory with all that is in it. Idempotent."""
-        for name in posix.listdir(self.fd):
-            try:
-                posix.unlink(name, dir_fd=self.fd)
-            except OSError as error:
-                if error.errno != ENOENT:
-                    raise
+        _remove_files(self.fd)
         try:
             posix.rmdir(self.path)
         except OSError as error:
             if error.errno != ENOENT:
                 raise
+
+
+def _remove_files(fd: int) -> None:
+    for name in posix.listdir(fd):
+        try:
+            posix.unlink(name, dir_fd=fd)
+        except OSError as error:
+            if error.errno == EISDIR:
+                _remove_folder(name, fd)
+            elif error.errno != ENOENT:
+                raise
+
+
+def _remove_folder(name: str, parent: int) -> None:
+    """Remove a folder with the files in it."""
+    flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    fd = posix.open(name, flags, dir_fd=parent)
+    try:
+        _remove_files(fd)
+    finally:
+        posix.close(fd)
+    posix.rmdir(name, dir_fd=parent)
 
 
 def is_record(fields: object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from lib.bundle import Bundle
+from lib.leaks import children
 from lib.runtime import Runtime, wait_for
 from lib.terminal import ConsoleSocket, Terminal
 
@@ -312,6 +313,71 @@ def test_pause_and_resume_in_the_wrong_status(runtime: Runtime, running: Bundle)
     runtime.kill(running.id)
     runtime.wait_status(running.id, "stopped")
     runtime.call("pause", running.id).failed()
+
+
+@pytest.fixture
+def waiting(runtime: Runtime, bundle: Bundle) -> Iterator["subprocess.Popen[bytes]"]:
+    """An exec in a paused container, which would make /tmp/made and say so."""
+    start(runtime, bundle.mount("/tmp", "tmpfs", "tmpfs"))
+    runtime.call("pause", bundle.id).ok()
+    words = ("exec", "--ignore-paused", bundle.id, "sh", "-c", "touch /tmp/made; echo made; exit 3")
+    process = runtime.popen(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    yield process
+    process.kill()
+    process.communicate(timeout=10)
+
+
+@pytest.mark.only("ocirun", "runc")
+def test_ignore_paused(runtime: Runtime, bundle: Bundle, waiting: Any) -> None:
+    """It is paused like all of them, and goes on with them."""
+    assert runtime.status(bundle.id) == "paused"
+    runtime.call("resume", bundle.id).ok()
+    assert waiting.communicate(timeout=10) == (b"made\n", b"")
+    assert waiting.returncode == 3
+
+
+@pytest.mark.only("ocirun")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_ignore_paused_no_longer(
+    runtime: Runtime, bundle: Bundle, waiting: Any, number: signal.Signals
+) -> None:
+    """Who does not want to wait any more sends a signal; the command is not executed later."""
+    waiting.send_signal(signal.SIGWINCH)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0.1)
+    waiting.send_signal(number)
+    assert waiting.wait(10) == -number
+    runtime.call("resume", bundle.id).ok()
+
+    def pids() -> Any:
+        children()  # it was this process's child at last, and its pid namespace waits for that
+        return runtime.call("ps", "--format", "json", bundle.id).ok().json
+
+    wait_for(lambda: len(pids()) == 2, "its end")
+    assert not Path(f"/proc/{runtime.state(bundle.id)['pid']}/root/tmp/made").exists()
+
+
+@pytest.mark.only("ocirun")
+def test_ignore_paused_in_a_container_that_is_deleted(
+    runtime: Runtime, bundle: Bundle, waiting: Any
+) -> None:
+    runtime.delete(bundle.id, "--force").ok()
+    _, err = waiting.communicate(timeout=10)
+    assert waiting.returncode == 255
+    assert err != b""
+
+
+@pytest.mark.only("ocirun", "runc")
+def test_ignore_paused_in_one_that_runs(runtime: Runtime, running: Bundle) -> None:
+    script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    words = ("exec", "--ignore-paused", running.id, "sh", "-c", script)
+    with runtime.popen(*words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 9
 
 
 def test_delete_paused_by_force(runtime: Runtime, running: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 from lib.engines import IMAGE
+from lib.notifysocket import NotifySocket
 from lib.podman import Podman
 from lib.runtime import wait_for
 
@@ -178,3 +179,29 @@ def test_root_folder_as_image(podman: Podman) -> None:
     rootfs = podman.box.inside / "image/rootfs"
     done = podman("run", "--rm", *podman.defaults, "--rootfs", f"{rootfs}:O", "echo", "hi")
     assert done.ok().out == "hi\n"
+
+
+@pytest.mark.parametrize("mode", ["container", "conmon", "ignore"])
+def test_sdnotify(podman: Podman, mode: str) -> None:
+    """As in a unit of Type=notify: who says READY=1, and that the main process is conmon.
+
+    Podman 4 has conmon pass it on, from a socket that it mounts itself.
+    """
+    path = podman.box.folder / "notify.sock"
+    script = "sleep 0.3; [ -z $NOTIFY_SOCKET ] || probe --notify READY=1; exec sleep 1000"
+    env = {"NOTIFY_SOCKET": str(podman.box.inside / path.name)}
+    name = podman.new_name()
+    flags = ("--detach", "--name", name, f"--sdnotify={mode}")
+    try:
+        with NotifySocket(path, {}) as host, host.reading():
+            podman("run", *podman.words((*flags, "--", "sh", "-c", script)), env=env).ok()
+            if mode != "ignore":
+                wait_for(lambda: "READY=1" in host.seen, "READY=1")
+    finally:
+        path.unlink(missing_ok=True)
+    mains = [line for line in host.seen if line.startswith("MAINPID=")]
+    if mode == "ignore":
+        assert host.seen == []
+    else:
+        assert host.seen.count("READY=1") == 1
+        assert mains[-1:] == ["MAINPID=" + podman.inspect(name, "{{.State.ConmonPid}}")]

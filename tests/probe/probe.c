@@ -8,6 +8,7 @@
  *   probe --exit N           exit with status N
  *   probe --signal N         restore the default action of signal N, raise it
  *   probe --tiocsti          try to push a byte into the controlling terminal
+ *   probe --notify TEXT...   send each TEXT to the socket in NOTIFY_SOCKET (sd_notify(3))
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -24,9 +25,11 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <termios.h>
 #include <unistd.h>
@@ -366,8 +369,37 @@ static void file(const char *name, const char *path)
 	string(name, text);
 }
 
+/* Each text as a datagram, with a descriptor, as FDSTORE=1 has it. */
+static int notify(char **texts)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	union { struct cmsghdr head; char space[CMSG_SPACE(sizeof(int))]; } control = { 0 };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	const char *path = getenv("NOTIFY_SOCKET");
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", path ? path : "");
+	control.head.cmsg_level = SOL_SOCKET;
+	control.head.cmsg_type = SCM_RIGHTS;
+	control.head.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
+	for (; *texts; texts++) {
+		struct iovec text = { *texts, strlen(*texts) };
+		struct msghdr message = {
+			.msg_name = &address, .msg_namelen = sizeof address,
+			.msg_iov = &text, .msg_iovlen = 1,
+			.msg_control = &control, .msg_controllen = sizeof control.space,
+		};
+		if (sendmsg(fd, &message, 0) < 0) {
+			perror("sendmsg");
+			return 1;
+		}
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc > 2 && !strcmp(argv[1], "--notify"))
+		return notify(argv + 2);
 	if (argc == 3 && !strcmp(argv[1], "--exit"))
 		_exit(atoi(argv[2]));
 	if (argc == 3 && !strcmp(argv[1], "--signal")) {

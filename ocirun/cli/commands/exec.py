@@ -66,7 +66,7 @@ def exec_(
         typer.Option(metavar="[CONTROLLER:]PATH", help="Run it in a cgroup below the container's."),
     ] = None,
     ignore_paused: Annotated[
-        bool, typer.Option("--ignore-paused", help="Do it in a paused container as well.")
+        bool, typer.Option("--ignore-paused", help="In a paused container, wait until `resume`.")
     ] = False,
     pidfd_socket: common.PidfdSocket = "",
 ) -> int:
