@@ -373,6 +373,7 @@ def inside(child: Child, rootfs: bytes = b"") -> None:
     child.root = posix.open("/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     if rootfs:
         child.replace_root(find(child.root, rootfs, O_PATH | posix.O_DIRECTORY))
+        filesystem.chroot(child)
 
 
 def affinity(child: Child, name: str, text: str, mask: int) -> None:

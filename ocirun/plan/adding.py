@@ -10,14 +10,14 @@ from ocirun.errors import Unsupported
 from ocirun.linux.clone import CLONE_NEWNS
 from ocirun.linux.mount import MS_REC
 from ocirun.plan.devices import DEFAULT_DEVICES
-from ocirun.plan.exec import entrance, joins
+from ocirun.plan.exec import entrance, inside, joins
 from ocirun.plan.host import Host
 from ocirun.plan.mounts import compile_mounts
 from ocirun.plan.namespaces import Namespaces
 from ocirun.plan.options import MOUNT_ONLY, PROPAGATION
 from ocirun.plan.rootfs import first_propagation
 from ocirun.plan.step import Plan, Step
-from ocirun.plan.values import clean, encode, join
+from ocirun.plan.values import clean, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _FOR_NEW_CONTAINERS = {
     "remount": "it changes a mount that is there",
     "tmpcopyup": "what it copies may change meanwhile",
 }
+_ENTER, _LEAVE = Step("enter", ""), Step("leave", "")
 _BASIC = ("/", "/proc", "/sys", "/sys/fs/cgroup", "/dev")
 
 
@@ -74,10 +75,10 @@ def compile_added(
     plan.unshare = CLONE_NEWNS
     plan.child.append(first_propagation(wanted))
     ahead = [index for index, step in enumerate(steps) if step.op in _AHEAD]
-    inside = _inside(spec, plan, spaces)
-    first = len(plan.child) + len(ahead) + len(inside)
+    entering = [_ENTER, inside(spec, bundle)]
+    first = len(plan.child) + len(ahead) + len(entering)
     plan.child += [Step("ahead", steps[index].pointer, first + index) for index in ahead]
-    plan.child += [*inside, *steps, Step("leave", "")]
+    plan.child += [*entering, *steps, _LEAVE]
     return plan
 
 
@@ -102,8 +103,7 @@ def compile_removed(spec: "Spec", container_id: str, bundle: str, pid: int) -> P
         path = encode(entry["destination"], pointer)
         steps.append(Step("unmount", pointer, path, tuple(place.encode() for place in own)))
     plan = _entering(spec, container_id, bundle, pid, set())
-    plan.child += _inside(spec, plan, _namespaces(spec))
-    plan.child += [*reversed(steps), Step("leave", "")]
+    plan.child += [_ENTER, inside(spec, bundle), *reversed(steps), _LEAVE]
     return plan
 
 
@@ -128,15 +128,6 @@ def _entering(spec: "Spec", container_id: str, bundle: str, pid: int, kinds: set
     plan.child = entrance(plan, spec)
     plan.child.append(Step("session", ""))
     return plan
-
-
-def _inside(spec: "Spec", plan: Plan, spaces: Namespaces) -> list[Step]:
-    """The steps into the container's root, which in a joined mount namespace is not the top."""
-    pointer = spaces.new.get("mount") or spaces.joined["mount"]
-    rootfs: tuple[bytes, ...] = ()
-    if "mount" in spaces.joined:
-        rootfs = (encode(join(plan.bundle, spec["root"]["path"]), "/root/path"),)
-    return [Step("enter", pointer), Step("inside", pointer, *rootfs)]
 
 
 def _propagated(spec: "Spec", wanted: str) -> "Spec":

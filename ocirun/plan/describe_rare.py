@@ -96,6 +96,7 @@ WORDS: "Words" = {
     "seccomp": _seccomp,
     "drop-privilege": lambda a: "give up CAP_SYS_ADMIN, which the filter needed",
     "enter-later": lambda a: f"open the {a[0]} namespace {_text(a[1])}",
+    "inside": lambda a: f"enter the container's root{' ' + _text(a[0]) if a else ''}",
     "enter": lambda a: "enter the container's mount namespace",
     "unmount": lambda a: f"unmount {_text(a[0])}",
     "leave": lambda a: "leave the container",

@@ -10,7 +10,7 @@ from ocirun.plan.host import Host
 from ocirun.plan.namespaces import KINDS, Namespaces, first_ids
 from ocirun.plan.process import compile_process
 from ocirun.plan.step import Plan, Step
-from ocirun.plan.values import encode
+from ocirun.plan.values import encode, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def compile_exec(
     steps.append(Step("session", ""))
     if keyring:
         steps.append(Step("keyring", "", b"_ses." + container_id.encode()))
-    steps.append(Step("inside", ""))
+    steps.append(inside(spec, bundle))
     _terminal(plan, spec["process"])
     cwd = spec["process"]["cwd"]
     if not cwd.startswith("/"):
@@ -93,6 +93,19 @@ def entrance(plan: Plan, spec: "dict[str, Any]") -> list[Step]:
         steps.append(Step("become-root", user.pointer, *first_ids(spec, made)))
     steps.append(Step("undumpable", ""))
     return steps
+
+
+def inside(spec: "dict[str, Any]", bundle: str) -> Step:
+    """The step into the container's root, after its mount namespace has been joined.
+
+    It is the top of a namespace that was new. In one that the container has joined itself, init
+    has entered it with chroot(2).
+    """
+    for index, entry in enumerate((spec.get("linux") or {}).get("namespaces") or ()):
+        if entry["type"] == "mount" and entry.get("path"):
+            rootfs = encode(join(bundle, spec["root"]["path"]), "/root/path")
+            return Step("inside", f"/linux/namespaces/{index}", rootfs)
+    return Step("inside", "")
 
 
 def _terminal(plan: Plan, process: "dict[str, Any]") -> None:

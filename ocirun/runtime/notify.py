@@ -16,6 +16,10 @@ from ocirun.plan.notify import NAME
 from ocirun.runtime.settings import Settings, absolute
 from ocirun.state.store import NOTIFY, Folder
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 READY = b"READY=1"
 PASSED_ON = frozenset(
     (
@@ -83,22 +87,30 @@ class Relay:
 
         The caller's socket then hears which process it is, and has taken it all (barrier).
         """
+        if self._listen(pid, self.take):
+            self._say(b"MAINPID=%d" % pid)
+            self._barrier()
+
+    def attend(self, pid: int) -> None:
+        """Pass on what the container says until init has ended."""
+        self._listen(pid, self.take_in_foreground)
+
+    def _listen(self, pid: int, take: "Callable[[], object]") -> bool:
+        """Call `take` when there is something, until it is content (True), or the process ends."""
         try:
             pidfd = posix.pidfd_open(pid)
         except OSError:  # it has ended already
-            self.take()
-            return
+            return bool(take())
         poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.register(self.fd, select.POLLIN)
+        for fd in (pidfd, self.fd):
+            poll.register(fd, select.POLLIN)
         try:
-            ended = False
-            while not ended:
+            while True:
                 ended = pidfd in dict(poll.poll())
-                if self.take():
-                    self._say(b"MAINPID=%d" % pid)
-                    self._barrier()
-                    return
+                if take():
+                    return True
+                if ended:
+                    return False
         finally:
             posix.close(pidfd)
 
@@ -158,21 +170,6 @@ class Relay:
                 self._settings.warn("NOTIFY_SOCKET: no answer to BARRIER=1 for 30 seconds")
         finally:
             posix.close(reading)
-
-
-def attend(relay: Relay, pid: int) -> None:
-    """Pass on what the container says until init, a child of this process, has ended."""
-    pidfd = posix.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.register(relay.fd, select.POLLIN)
-    try:
-        ended = False
-        while not ended:
-            ended = pidfd in dict(poll.poll())
-            relay.take_in_foreground()
-    finally:
-        posix.close(pidfd)
 
 
 def _datagrams() -> "_socket.socket":

@@ -137,9 +137,7 @@ def attend(pid: int, console: int, relay: "Relay | None" = None) -> int:
 
         return exit_status(serve(console, pid, relay))
     if relay is not None:
-        from ocirun.runtime.notify import attend as listen
-
-        listen(relay, pid)
+        relay.attend(pid)
     return exit_status(posix.waitpid(pid, 0)[1])
 
 

@@ -308,6 +308,29 @@ def test_pause_stops_processes(runtime: Runtime, bundle: Bundle) -> None:
     wait_for(lambda: ticks.stat().st_size > before, "another tick")
 
 
+@pytest.mark.parametrize("terminal_wanted", [False, True])
+def test_joined_mount_namespace(
+    runtime: Runtime, bundle: Bundle, terminal: Terminal, terminal_wanted: bool
+) -> None:
+    """The container's root is below the top of that namespace, where the host's files are."""
+    holder = subprocess.Popen(["unshare", "--mount", "cat"], stdin=subprocess.PIPE)
+    own, place = os.readlink("/proc/self/ns/mnt"), f"/proc/{holder.pid}/ns/mnt"
+    try:
+        wait_for(lambda: os.readlink(place) != own, "the mount namespace")
+        start(runtime, bundle.namespace("mount", place))
+        command = ("sh", "-c", f"ls /; test -e {bundle.path}; echo $?; pwd")
+        expected = [*sorted(os.listdir(bundle.rootfs)), "1", "/"]
+        if terminal_wanted:
+            terminal.spawn(runtime.argv("exec", "--tty", bundle.id, *command))
+            assert terminal.wait() == 0
+            assert terminal.seen.decode().split() == expected
+        else:
+            assert runtime.call("exec", bundle.id, *command).ok().out.split() == expected
+    finally:
+        runtime.delete(bundle.id, "--force")
+        holder.communicate(timeout=20)
+
+
 def test_pause_and_resume_in_the_wrong_status(runtime: Runtime, running: Bundle) -> None:
     runtime.call("resume", running.id).failed("paused")
     runtime.kill(running.id)
@@ -351,12 +374,9 @@ def test_ignore_paused_no_longer(
     assert waiting.wait(10) == -number
     runtime.call("resume", bundle.id).ok()
 
-    def pids() -> Any:
-        children()  # it was this process's child at last, and its pid namespace waits for that
-        return runtime.call("ps", "--format", "json", bundle.id).ok().json
-
-    wait_for(lambda: len(pids()) == 2, "its end")
-    assert not Path(f"/proc/{runtime.state(bundle.id)['pid']}/root/tmp/made").exists()
+    init = runtime.state(bundle.id)["pid"]
+    wait_for(lambda: children() == {init}, "its end")  # it was this process's child at last
+    assert not Path(f"/proc/{init}/root/tmp/made").exists()
 
 
 @pytest.mark.only("ocirun")
