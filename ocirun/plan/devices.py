@@ -2,8 +2,9 @@
 
 from ocirun.errors import InvalidConfig
 from ocirun.plan.namespaces import Namespaces
+from ocirun.plan.options import is_bind
 from ocirun.plan.step import Plan, Step
-from ocirun.plan.values import encode
+from ocirun.plan.values import clean, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +34,7 @@ def compile_devices(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces) -> N
 
     As runc does, /dev is left alone when it is a bind mount: it is the host's.
     """
-    if any(
-        mount["destination"].rstrip("/") == "/dev"
-        and ("bind" in (words := mount.get("options") or ()) or "rbind" in words)
-        for mount in spec.get("mounts") or ()
-    ):
+    if _is_the_hosts(spec):
         return
     # mknod(2) needs a capability over the initial user namespace.
     bind = spaces.private("user")
@@ -61,3 +58,12 @@ def compile_devices(plan: Plan, spec: "dict[str, Any]", spaces: Namespaces) -> N
     for target, path in DEFAULT_LINKS:
         plan.child.append(Step("symlink", "", target, path, False))
     plan.child.append(Step("symlink", "", b"pts/ptmx", b"/dev/ptmx", True))
+
+
+def _is_the_hosts(spec: "dict[str, Any]") -> bool:
+    """The last mount on /dev is a bind mount."""
+    found = False
+    for mount in spec.get("mounts") or ():
+        if clean(mount["destination"]) == "/dev" and "remount" not in (mount.get("options") or ()):
+            found = is_bind(mount)
+    return found

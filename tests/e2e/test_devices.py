@@ -82,16 +82,44 @@ def test_default_file_systems(
     assert flags <= seen.flags
 
 
-def test_bound_dev_gets_no_nodes(runtime: Runtime, bundle: Bundle) -> None:
+@pytest.mark.parametrize(
+    ("place", "type", "options"),
+    [
+        ("/dev", "bind", ["bind"]),
+        ("/dev", "none", ["rbind"]),
+        ("/dev", "bind", []),
+        ("/dev/.", "bind", ["bind"]),
+        ("//dev//", "bind", ["bind"]),
+        ("/x/../dev", "bind", ["bind"]),
+    ],
+)
+def test_bound_dev_gets_no_nodes(
+    runtime: Runtime, bundle: Bundle, place: str, type: str, options: list[str]
+) -> None:
     """Who binds /dev brings the devices along: nothing is made in the source."""
     data = bundle.path / "dev"
     data.mkdir()
     os.mknod(data / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))  # runc can't do without
     for mount in ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"):
         bundle.drop_mount(mount)
-    bundle.mount("/dev", "bind", str(data), "bind")
+    bundle.mount(place, type, str(data), *options)
     runtime.run(bundle.sh("ls /dev")).ok()
     assert [p.name for p in data.iterdir()] == ["null"]
+
+
+def test_dev_of_its_own_over_a_bound_one(runtime: Runtime, bundle: Bundle) -> None:
+    """What is mounted last is what counts, and a remount mounts nothing."""
+    data = bundle.path / "dev"
+    data.mkdir()
+    own = next(mount for mount in bundle.config["mounts"] if mount["destination"] == "/dev")
+    for mount in ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"):
+        bundle.drop_mount(mount)
+    bundle.mount("/dev", "bind", str(data), "bind")
+    bundle.add("/mounts", own)
+    bundle.mount("/dev", "tmpfs", "", "bind", "remount", "noexec")
+    bundle.sh("echo x > /dev/null; stat -c %t:%T /dev/null")
+    assert runtime.run(bundle).ok().out == "1:3\n"
+    assert not list(data.iterdir())
 
 
 def test_rootfs_without_a_dev_mount(runtime: Runtime, bundle: Bundle) -> None:
