@@ -19,7 +19,7 @@ not belong here: mounting cgroup file systems inside a container (`plan` and
     stats       read_stats(): what a container uses
     owner       whose the cgroup becomes, pure (loaded if a container can write to it)
     perform     apply(), open_doors(), attach(): the steps done
-    tree        processes(), kill(), remove(), freeze(), thaw(), oom_killed()
+    tree        processes(), signal(), kill(), remove(), freeze(), thaw(), oom_killed()
     words       steps and hints in words, cold
 
 Names are loaded on first use, so that `delete` does not pay for the compiler.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ocirun.cgroups.devices import compile_devices
     from ocirun.cgroups.mounts import Layout, layout, mount_facts
     from ocirun.cgroups.perform import Doors, apply, attach, failed_to_join, open_doors, undo
-    from ocirun.cgroups.tree import freeze, kill, oom_killed, processes, remove, thaw
+    from ocirun.cgroups.tree import freeze, kill, oom_killed, processes, remove, signal, thaw
     from ocirun.cgroups.update import compile_update
 
 _MODULES = {
@@ -54,6 +54,7 @@ _MODULES = {
     "oom_killed": "tree",
     "processes": "tree",
     "remove": "tree",
+    "signal": "tree",
     "thaw": "tree",
 }
 
@@ -76,6 +77,7 @@ __all__ = [
     "open_doors",
     "processes",
     "remove",
+    "signal",
     "thaw",
     "undo",
 ]

@@ -29,20 +29,33 @@ def processes(paths: dict[str, str]) -> list[int]:
 
     Every process is in each hierarchy, so one is read; of v2 if there is one.
     """
-    directory = paths.get("") or next(iter(paths.values()), "")
+    directory = _whole(paths)
     return sorted(_pids(directory)) if directory else []
 
 
-def kill(paths: dict[str, str], signal: int = SIGKILL) -> None:
-    """Signal every process of the container, those of nested cgroups included.
+def _whole(paths: dict[str, str]) -> str:
+    return paths.get("") or next(iter(paths.values()), "")
 
-    With SIGKILL, returns only when all of them are gone, in whatever hierarchy;
-    a frozen container is thawed to die. Raises StepFailed if some stay.
+
+def signal(paths: dict[str, str], number: int) -> int:
+    """Signal every process of the container once, those of nested cgroups included.
+
+    A frozen container stays frozen, but for SIGKILL, which thaws it. Returns how many
+    there were. Raises OSError of kill(2).
+    """
+    directory = _whole(paths)
+    if number == SIGKILL:
+        _kill_v2(paths)
+    return _signal(paths, [directory] if directory else [], number)
+
+
+def kill(paths: dict[str, str]) -> None:
+    """Kill every process of the container, those of nested cgroups included.
+
+    Returns only when all of them are gone, in whatever hierarchy; a frozen container is
+    thawed to die. Raises StepFailed if some stay.
     """
     directories = tuple(dict.fromkeys(paths.values()))
-    if signal != SIGKILL:
-        _signal(paths, directories[:1], signal)
-        return
     _kill_v2(paths)
     deadline = time.monotonic() + _KILL_TIME
     pause = _FIRST_PAUSE
@@ -163,24 +176,27 @@ def _kill_v2(paths: dict[str, str]) -> None:
         _try_write(f"{paths['']}/cgroup.kill", "1")  # not there: the signals do it
 
 
-def _signal(paths: dict[str, str], directories: "tuple[str, ...] | list[str]", signal: int) -> None:
+def _signal(paths: dict[str, str], directories: list[str], signal: int) -> int:
     """Signal what is in `directories`, frozen meanwhile, so that nothing forks or ends.
 
     A process that cannot end keeps its pid, too: none can be another's by now.
-    The container is left as it was found, but thawed after SIGKILL.
+    The container is left as it was found, but thawed after SIGKILL. Returns how many there were.
     """
     freezers = _freezers(paths)
     was_frozen = any(is_frozen(directory) for directory in freezers)
     within = any(posix.getpid() in _pids(directory) for directory in freezers)
     if not was_frozen and not within:  # who freezes itself thaws nobody
         _write_frozen(paths, True)
+    found = 0
     try:
         for directory in directories:
             for pid in _pids(directory) - {posix.getpid()}:
+                found += 1
                 try:
                     posix.kill(pid, signal)
                 except ProcessLookupError:
                     pass
+        return found
     finally:
         if signal == SIGKILL or not was_frozen:
             _write_frozen(paths, False)

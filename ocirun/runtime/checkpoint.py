@@ -22,7 +22,7 @@ from ocirun.plan.rootfs import OVERLAY
 from ocirun.runtime.delete import clear
 from ocirun.runtime.settings import Settings, status_of
 from ocirun.spec.load import load_kept
-from ocirun.state.store import Folder, Record
+from ocirun.state.store import SOCKET, Folder, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def checkpoint(settings: Settings, request: CheckpointRequest) -> None:
     try:
         record = folder.read()
         status = status_of(folder, record)
+        if status == "paused" and folder.has(SOCKET):
+            status = "created"
         if status not in ("running", "paused"):
             raise WrongStatus(
                 f"cannot checkpoint a container that is {status}: {record.id}",

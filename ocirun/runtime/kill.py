@@ -5,7 +5,7 @@ import posix
 import select
 
 from ocirun.errors import UsageError, WrongStatus
-from ocirun.runtime.settings import Settings
+from ocirun.runtime.settings import Settings, is_frozen
 from ocirun.state.process import start_time
 from ocirun.state.store import Record
 
@@ -49,18 +49,16 @@ def kill(settings: Settings, container_id: str, signal: "str | int", all_: bool 
         folder.close()
     whole = all_ or (number == _signal.SIGKILL and not record.fields["ownPids"])
     if whole and record.cgroups:
-        from ocirun.cgroups import processes
+        from ocirun.cgroups import signal as to_all
 
-        found = processes(record.cgroups)
-        for pid in found:
-            try:
-                posix.kill(pid, number)
-            except OSError as error:
-                if error.errno != ESRCH:
-                    raise _refused(record, number, error) from None
-        if found or all_:
-            return
+        try:
+            if to_all(record.cgroups, number) or all_:
+                return
+        except OSError as error:
+            raise _refused(record, number, error) from None
     send(record, number)
+    if number == _signal.SIGKILL and is_frozen(record.cgroups):
+        _thaw(record)
 
 
 def send(record: Record, number: int) -> None:

@@ -115,14 +115,14 @@ def status_of(folder: Folder, record: Record) -> str:
         return "creating"
     if not record.is_alive():
         return "stopped"
-    if folder.has(SOCKET):
-        return "created"
     if folder.has(SOCKET_NEW):
         return "creating"
-    return "paused" if _is_frozen(record.cgroups) else "running"
+    if is_frozen(record.cgroups):
+        return "paused"
+    return "created" if folder.has(SOCKET) else "running"
 
 
-def _is_frozen(cgroups: dict[str, str]) -> bool:
+def is_frozen(cgroups: dict[str, str]) -> bool:
     """The container's processes do not run: the freezer of v1 or of v2 holds them."""
     for key, name, frozen in (("freezer", "freezer.state", b"F"), ("", "cgroup.freeze", b"1")):
         if key not in cgroups:

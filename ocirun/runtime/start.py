@@ -11,6 +11,7 @@ from ocirun.state.store import NOTIFY, SOCKET, Folder, Record
 _REFUSALS = {
     "creating": "cannot start a container that is still being created",
     "running": "cannot start an already running container",
+    "paused": "cannot start a container in the paused state",
     "stopped": "cannot start a container that has stopped",
 }
 

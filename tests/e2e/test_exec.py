@@ -400,6 +400,45 @@ def test_ignore_paused_in_one_that_runs(runtime: Runtime, running: Bundle) -> No
         assert process.wait(10) == 9
 
 
+def test_paused_before_its_start(runtime: Runtime, bundle: Bundle) -> None:
+    """It is not started behind the caller's back, nor does `start` wait for `resume`."""
+    created = bundle.sleeper()
+    runtime.create(created).ok()
+    runtime.call("pause", created.id).ok()
+    assert runtime.status(created.id) == "paused"
+    runtime.start(created.id).failed("cannot start a container in the paused state")
+    runtime.call("resume", created.id).ok()
+    assert runtime.status(created.id) == "created"
+    runtime.start(created.id).ok()
+
+
+def test_start_of_a_paused_container(runtime: Runtime, running: Bundle) -> None:
+    runtime.call("pause", running.id).ok()
+    runtime.start(running.id).failed("cannot start")
+    assert runtime.status(running.id) == "paused"
+
+
+@pytest.mark.parametrize("options", [(), ("--all",)], ids=["init", "all"])
+def test_kill_ends_a_paused_container(
+    runtime: Runtime, running: Bundle, options: tuple[str, ...]
+) -> None:
+    runtime.call("pause", running.id).ok()
+    runtime.call("kill", *options, running.id, "KILL").ok()
+    runtime.wait_status(running.id, "stopped")
+
+
+def test_signal_of_a_paused_container_waits(runtime: Runtime, bundle: Bundle) -> None:
+    bundle.set("/root/readonly", False)
+    bundle.sh("trap exit USR1; echo > /ready; while :; do sleep 0.05; done")
+    runtime.run(bundle, "--detach").ok()
+    wait_for((bundle.rootfs / "ready").exists, "the trap")
+    runtime.call("pause", bundle.id).ok()
+    runtime.call("kill", "--all", bundle.id, "USR1").ok()
+    assert runtime.status(bundle.id) == "paused"
+    runtime.call("resume", bundle.id).ok()
+    runtime.wait_status(bundle.id, "stopped")
+
+
 def test_delete_paused_by_force(runtime: Runtime, running: Bundle) -> None:
     runtime.call("pause", running.id).ok()
     runtime.delete(running.id, "--force").ok()

@@ -26,6 +26,7 @@ DIFFERENCES: Table = {
         "checkpoint::test_no_new_privileges[True]": "CRIU before 4.0 does not bring it back",
         "exec::test_process_of_the_container": "leaves the umask alone",
         "exec::test_config_as_of_create": "reads config.json again",
+        "exec::test_signal_of_a_paused_container_waits": "--all resumes it",
         "streams::test_signals_that_the_caller_blocks": "hands the mask on",
         "security::test_waiting_process_cannot_be_looked_into": "is dumpable then, but a clone",
         "errors::test_full_disk": "loses the reason",
@@ -108,6 +109,10 @@ DIFFERENCES: Table = {
         "spec_table::test_refusal[device-rule-access]": ACCEPTS,
     },
     "crun": {
+        "exec::test_paused_before_its_start": "says `created`, and starts it",
+        "exec::test_start_of_a_paused_container": "fails by accident",
+        "exec::test_kill_ends_a_paused_container[init]": "leaves it frozen",
+        "exec::test_signal_of_a_paused_container_waits": "--all resumes it",
         "devices::test_bound_dev_gets_no_nodes[/dev-bind-options2]": "wants the option, too",
         "devices::test_bound_dev_gets_no_nodes[/dev/.-bind-options3]": "knows /dev by that spelling alone",
         "devices::test_bound_dev_gets_no_nodes[/x/../dev-bind-options5]": "knows /dev by that spelling alone",

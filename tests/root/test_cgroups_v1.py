@@ -491,7 +491,7 @@ def test_another_signal_reaches_all_and_ends_none_that_handles_it(path):
         os.read(reader, 1)
         os.read(reader, 1)
         time.sleep(0.05)  # from the message to the pause
-        cgroups.kill(plan.paths, signal.SIGUSR1)
+        cgroups.signal(plan.paths, signal.SIGUSR1)
         for pid in (one, other):
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 77
     os.close(reader)
