@@ -5,7 +5,7 @@ Usage: python tools/install.py PREFIX             `make install`
        python tools/install.py --remove PREFIX    `make uninstall`
 
 PREFIX/lib/ocirun is the environment, PREFIX/bin/ocirun the launcher, PREFIX/share has
-the manual pages. The launcher
+the manual pages and the completion of shells. The launcher
 starts that environment's interpreter isolated (-I: no PYTHON* variables, no
 folder of the caller's on the path) and without `site` (-S: 5 ms), and imports
 nothing but the quick path. Only the standard library is used here.
@@ -22,8 +22,14 @@ import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-SHARED = ("man/man8/ocirun.8", "man/man8/ocirun-*.8")
-"""The files below PREFIX/share that are ocirun's."""
+SHARED = (
+    "man/man8/ocirun.8",
+    "man/man8/ocirun-*.8",
+    "bash-completion/completions/ocirun",
+    "zsh/site-functions/_ocirun",
+    "fish/vendor_completions.d/ocirun.fish",
+)
+"""The files below PREFIX/share that are ocirun's; the wheel has them (pyproject.toml)."""
 SHEBANG_MAX = 255
 """Bytes of a first line that the kernel reads (BINPRM_BUF_SIZE, execve(2))."""
 
@@ -104,7 +110,7 @@ def install(prefix: Path) -> None:
     )
     lines = write_archive(python, site, home / "ocirun.archive")
     write_launcher(prefix / "bin" / "ocirun", python, [str(site)], True, lines)
-    install_shared(prefix)
+    install_shared(home / "share", prefix / "share")
 
 
 def write_archive(python: Path, site: Path, target: Path) -> str:
@@ -128,24 +134,23 @@ def remove(prefix: Path) -> None:
     """Remove what `install` made, and nothing else."""
     (prefix / "bin" / "ocirun").unlink(missing_ok=True)
     shutil.rmtree(prefix / "lib" / "ocirun", ignore_errors=True)
-    remove_shared(prefix)
+    remove_shared(prefix / "share")
 
 
-def install_shared(prefix: Path) -> None:
-    """Copy the files of share/, for everybody to read; folders that are there stay as they are."""
-    remove_shared(prefix)
-    for file in (CHECKOUT / "share").rglob("*"):
-        if file.is_file():
-            target = prefix / file.relative_to(CHECKOUT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-            target.chmod(0o644)
+def install_shared(source: Path, target: Path) -> None:
+    """Copy what is ocirun's to PREFIX/share; folders that are there stay as they are."""
+    remove_shared(target)
+    for pattern in SHARED:
+        for file in source.glob(pattern):
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
-def remove_shared(prefix: Path) -> None:
+def remove_shared(share: Path) -> None:
     """Remove what this version, or an earlier one, has below PREFIX/share."""
     for pattern in SHARED:
-        for file in (prefix / "share").glob(pattern):
+        for file in share.glob(pattern):
             file.unlink()
 
 

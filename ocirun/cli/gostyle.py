@@ -51,6 +51,11 @@ def _without_flag_types(parameters: "list[Parameter]") -> "list[Parameter]":
     return parameters
 
 
+def is_argument(parameter: "Parameter") -> bool:
+    """Tell an argument from an option."""
+    return parameter.param_type_name == "argument"
+
+
 class Command(TyperCommand):
     """A command whose options can be written as in Go: `app.command(cls=Command)`."""
 
@@ -60,11 +65,15 @@ class Command(TyperCommand):
         paragraphs = (self.help or "").split("\n\n")
         self.help = "\n\n".join(" ".join(text.split()) for text in paragraphs)
 
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the first paragraph of the help, for completion; it is short as it is."""
+        return str(self.help).split("\n\n")[0]
+
     def collect_usage_pieces(self, ctx: "Context") -> list[str]:
         """Return what stands behind the command's name: ID, [SIGNAL], NAME..."""
         pieces = [self.options_metavar] if self.options_metavar else []
         for parameter in self.get_params(ctx):
-            if parameter.param_type_name == "argument":
+            if is_argument(parameter):
                 name = parameter.metavar or str(parameter.name).upper()
                 bare = parameter.required or name.startswith("[")
                 pieces.append(name if bare else f"[{name}]")
@@ -90,7 +99,7 @@ class InnerCommand(Command):
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
         """Find COMMAND, and put `--` in front of the words that are no options."""
-        own = [p for p in self.get_params(ctx) if p.param_type_name == "argument" and p.nargs == 1]
+        own = [p for p in self.get_params(ctx) if is_argument(p) and p.nargs == 1]
         options: list[str] = []
         words: list[str] = []
         rest = list(args)
@@ -110,6 +119,12 @@ class InnerCommand(Command):
         if rest[:1] == ["--"] and len(words) == len(own):
             del rest[0]
         return super().parse_args(ctx, [*options, "--", *words, *rest])
+
+    def is_complete(self, ctx: "Context") -> bool:
+        """Tell whether the next word is the container's command's, and no option of ours."""
+        values = [ctx.params.get(one.name) for one in self.get_params(ctx) if is_argument(one)]
+        words = sum(len(one) if isinstance(one, list | tuple) else bool(one) for one in values)
+        return words >= self.places
 
 
 class Group(TyperGroup):

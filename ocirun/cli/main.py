@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ocirun.cli import commands
+from ocirun.cli import commands, completion
 from ocirun.cli.commands.common import examples
 from ocirun.cli.gostyle import Group
 from ocirun.cli.log import setup
@@ -35,8 +35,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(ctx: typer.Context, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:  # which is completion
         emit(version_text())
         raise typer.Exit
 
@@ -108,3 +108,4 @@ def global_options(
 
 
 commands.register_all(app)
+completion.register()

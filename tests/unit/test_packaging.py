@@ -15,6 +15,10 @@ CHECKOUT = Path(__file__).parents[2]
 PYTHON = Path(sys.prefix) / "bin" / "python3"
 
 
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel's contents, as pip would unpack it."""
@@ -36,11 +40,25 @@ def test_the_wheel_has_every_module_and_schema(site: Path) -> None:
     assert len(schemas) >= 3
 
 
-def test_the_wheel_has_the_manual_pages(site: Path) -> None:
-    (share,) = site.glob("*.data/data/share")
-    files = {path.relative_to(CHECKOUT / "share") for path in (CHECKOUT / "share").rglob("*.*")}
-    assert files == {path.relative_to(share) for path in share.rglob("*.*")}
-    assert Path("man/man8/ocirun-run.8") in files
+@pytest.fixture
+def share(site: Path) -> Path:
+    """What the wheel puts below PREFIX/share."""
+    (folder,) = site.glob("*.data/data/share")
+    return folder
+
+
+COMPLETIONS = {
+    "bash-completion/completions/ocirun": "ocirun.bash",
+    "zsh/site-functions/_ocirun": "_ocirun",
+    "fish/vendor_completions.d/ocirun.fish": "ocirun.fish",
+}
+
+
+def test_the_wheel_has_manual_pages_and_completion(site: Path, share: Path) -> None:
+    pages = [path.name for path in (CHECKOUT / "share/man/man8").iterdir()]
+    assert files(share) == sorted([*COMPLETIONS, *(f"man/man8/{page}" for page in pages)])
+    for name, script in COMPLETIONS.items():
+        assert (share / name).read_text() == (site / "ocirun/cli/completion" / script).read_text()
 
 
 def test_the_wheel_has_an_ordinary_console_script(site: Path) -> None:
@@ -131,26 +149,16 @@ def test_the_commit_is_written_into_the_copy(tmp_path: Path) -> None:
     assert f'COMMIT = "{head or "unknown"}"' in copy.read_text()
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def test_remove_takes_only_its_own(tmp_path: Path) -> None:
+def test_remove_takes_only_its_own(share: Path, tmp_path: Path) -> None:
     (tmp_path / "share/man/man8").mkdir(parents=True, mode=0o711)
-    before = os.umask(0o077)
-    try:
-        install.install_shared(tmp_path)
-    finally:
-        os.umask(before)
-    assert files(tmp_path / "share") == files(CHECKOUT / "share")
-    page = tmp_path / "share/man/man8/ocirun-run.8"
-    assert page.stat().st_mode & 0o777 == 0o644
-    assert page.parent.stat().st_mode & 0o777 == 0o711
+    install.install_shared(share, tmp_path / "share")
+    assert files(tmp_path / "share") == files(share)
+    assert (tmp_path / "share/man/man8").stat().st_mode & 0o777 == 0o711
     for name in ("bin/ocirun", "bin/other", "lib/ocirun/x", "lib/other/x",
                  "share/man/man8/ocirun-old.8", "share/man/man8/ocirunner.8"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    install.install_shared(tmp_path)
+    install.install_shared(share, tmp_path / "share")
     assert not (tmp_path / "share/man/man8/ocirun-old.8").exists()
     install.remove(tmp_path)
     assert files(tmp_path) == ["bin/other", "lib/other/x", "share/man/man8/ocirunner.8"]

@@ -18,7 +18,7 @@ def checkpoint(
     work_path: criu.WorkPath = "",
     parent_path: Annotated[
         str,
-        typer.Option(metavar="DIR", help="An earlier pre-dump, seen from --image-path."),
+        typer.Option(metavar="PATH", help="An earlier pre-dump, seen from --image-path."),
     ] = "",
     leave_running: Annotated[
         bool, typer.Option("--leave-running", help="Let the container run on.")

@@ -4,11 +4,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ocirun.cli import completion
+
 if TYPE_CHECKING:
     from ocirun.api import Runtime
 
 ContainerId = Annotated[
-    str, typer.Argument(metavar="ID", help="Name of the container.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="Name of the container.",
+        show_default=False,
+        autocompletion=completion.containers,
+    ),
+]
+NewId = Annotated[
+    str, typer.Argument(metavar="ID", help="Name of the new container.", show_default=False)
 ]
 Bundle = Annotated[
     str,

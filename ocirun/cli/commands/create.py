@@ -9,7 +9,7 @@ from ocirun.cli.gostyle import Command
 
 def create(
     ctx: typer.Context,
-    id: common.ContainerId,
+    id: common.NewId,
     bundle: common.Bundle = ".",
     config: common.Config = "config.json",
     pid_file: common.PidFile = "",

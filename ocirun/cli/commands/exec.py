@@ -27,7 +27,7 @@ def exec_(
         ),
     ] = "",
     cwd: Annotated[
-        str, typer.Option(metavar="DIR", help="Start in this directory.", show_default=False)
+        str, typer.Option(metavar="PATH", help="Start in this directory.", show_default=False)
     ] = "",
     env: Annotated[
         list[str] | None,

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ocirun.cli import completion
 from ocirun.cli.commands import common
 from ocirun.cli.gostyle import Command, Group
 from ocirun.cli.output import emit
@@ -86,7 +87,12 @@ def list_(
 
 
 def remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Images to remove.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...", help="Images to remove.", autocompletion=completion.images
+        ),
+    ],
     data_root: DataRoot = "",
 ) -> int:
     """Remove images that no launched container uses.

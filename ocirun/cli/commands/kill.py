@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ocirun.cli import hot
+from ocirun.cli import completion, hot
 from ocirun.cli.commands import common
 from ocirun.cli.gostyle import Command
 
@@ -14,7 +14,11 @@ def kill(
     id: common.ContainerId,
     signal: Annotated[
         str,
-        typer.Argument(metavar="SIGNAL", help="Name, with or without SIG, or number."),
+        typer.Argument(
+            metavar="SIGNAL",
+            help="Name, with or without SIG, or number.",
+            autocompletion=completion.signals,
+        ),
     ] = "TERM",
     all_: Annotated[
         bool, typer.Option("--all", "-a", help="Send it to all processes of the container.")

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ocirun.cli import completion
 from ocirun.cli.commands import common
 from ocirun.cli.commands.image import DataRoot
 from ocirun.cli.gostyle import InnerCommand
@@ -18,11 +19,13 @@ class LaunchCommand(InnerCommand):
 
 def launch(
     ctx: typer.Context,
-    id: common.ContainerId,
+    id: common.NewId,
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE", help="Name of an image, or `host`: this machine's own root."
+            metavar="IMAGE",
+            help="Name of an image, or `host`: this machine's own root.",
+            autocompletion=completion.images_and_host,
         ),
     ],
     command: Annotated[
@@ -46,7 +49,7 @@ def launch(
     workdir: Annotated[
         str,
         typer.Option(
-            "--workdir", "-w", metavar="DIR", help="Start in this directory.", show_default=False
+            "--workdir", "-w", metavar="PATH", help="Start in this directory.", show_default=False
         ),
     ] = "",
     user: Annotated[

@@ -11,7 +11,7 @@ from ocirun.cli.hot import open_runtime
 
 def restore(
     ctx: typer.Context,
-    id: common.ContainerId,
+    id: common.NewId,
     bundle: common.Bundle = ".",
     image_path: Annotated[
         str, typer.Option(metavar="DIR", help="Folder of the images.")
