@@ -8,7 +8,7 @@ STAMPS := .stamps
 
 # What the tests, the demo and the benchmark run beside ocirun itself.
 DEBIAN_PACKAGES := busybox-static runc crun strace skopeo umoci gcc libc6-dev uidmap dbus-daemon
-DEBIAN_PACKAGES += libseccomp2 man-db mandoc
+DEBIAN_PACKAGES += libseccomp2 man-db mandoc zsh fish
 # The kernels of tests/lab. What apt cannot install is told by the tests that skip.
 LAB_PACKAGES := user-mode-linux qemu-system-x86 debootstrap e2fsprogs
 # The engines of tests/engines, without their services (tools/setup.sh).

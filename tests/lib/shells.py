@@ -25,7 +25,7 @@ class PtyShell:
 
     def __init__(self, name: str, share: Path, path: str, cwd: Path) -> None:
         setup = {"bash": _BASH, "zsh": _ZSH}[name].format(share=share)
-        (cwd / ".setup").write_text(setup)
+        (share / "setup").write_text(setup)
         env = {"PATH": path, "HOME": str(cwd), "TERM": "xterm", "LC_ALL": "C.UTF-8", "PS1": "", "LINES": "50",
                "COLUMNS": "200"}  # fmt: skip
         argv = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"]}[name]
@@ -34,8 +34,12 @@ class PtyShell:
         self.terminal.spawn(
             ["env", "-i", "-C", str(cwd), *(f"{k}={v}" for k, v in env.items()), *argv]
         )
-        self.terminal.write(b"PS1= PROMPT_EOL_MARK=; . ./.setup; echo set''up\n")
-        self.terminal.read_until(b"\nsetup")
+        self.terminal.write(b"PS1= PROMPT_EOL_MARK=; . ../share/setup; echo set''up\n")
+        try:
+            self.terminal.read_until(b"setup\r\n")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def tab(self, line: str) -> tuple[set[str], str]:
         """The words that one TAB lists behind `line`, and the line then."""
@@ -45,7 +49,8 @@ class PtyShell:
         seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]", "", seen).replace("\r", " ")
         before, _, after = seen.rpartition("<<")
         after = after.partition(">>")[0]
-        listed = before.partition("\n")[2].split()
+        # zsh draws the first letter of the line, and then the line.
+        listed = [word for word in before.partition("\n")[2].split() if len(word) > 1]
         return set(listed) - {*line.split(), *after.split()}, after
 
     def __enter__(self) -> "PtyShell":
