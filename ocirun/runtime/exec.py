@@ -5,7 +5,7 @@ from ocirun.executor.child import Link
 from ocirun.executor.parent import Birth, spawn
 from ocirun.plan.exec import compile_exec
 from ocirun.plan.step import Plan
-from ocirun.runtime.create import check_preserved, console_socket, hand_over, size_terminal
+from ocirun.runtime.handover import check_preserved, console_socket, hand_over, size_terminal
 from ocirun.runtime.run import Forwarder, attend
 from ocirun.runtime.settings import Settings, oci_state, status_of
 from ocirun.spec.fastjson import loads

@@ -25,14 +25,12 @@ from ocirun.plan.step import Plan
 from ocirun.runtime.create import (
     Created,
     Request,
-    console_socket,
     host_hooks,
     load_spec,
     record_fields,
-    send_descriptor,
     unused,
-    write_pid_file,
 )
+from ocirun.runtime.handover import console_socket, send_descriptor, write_pid_file
 from ocirun.runtime.run import Forwarder, attend, clear_away
 from ocirun.runtime.settings import Settings, state_file
 from ocirun.spec.fastjson import dumps

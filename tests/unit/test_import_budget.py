@@ -73,7 +73,8 @@ CREATE = API | names("""
     ocirun.plan ocirun.plan.compile ocirun.plan.devices ocirun.plan.host ocirun.plan.mounts
     ocirun.plan.namespaces ocirun.plan.options ocirun.plan.process ocirun.plan.rootfs
     ocirun.plan.security ocirun.plan.step ocirun.plan.sysctl ocirun.plan.values
-    ocirun.runtime.create ocirun.spec.fastcheck ocirun.spec.load ocirun.spec.strict
+    ocirun.runtime.create ocirun.runtime.handover ocirun.spec.fastcheck ocirun.spec.load
+    ocirun.spec.strict
 """)
 FILTERED = names("""
     _blake2 ocirun.plan.seccomp ocirun.seccomp ocirun.seccomp.cache ocirun.executor.confine
