@@ -620,7 +620,6 @@ def test_signals_are_default(runtime: Runtime, bundle: Bundle, folder: Path) -> 
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"cat /proc/self/status > {folder}/hook"]}
     bundle.set("/hooks/prestart", [hook])
     assert ignored(runtime.run(bundle.args("cat", "/proc/self/status")).ok().out) == set()
-    # posix_spawn(3) of the C library lets its own two signals be ignored.
     assert ignored((folder / "hook").read_text()) == set()
     runtime.run(bundle.sleeper(), "--detach").ok()
     done = runtime.call("exec", bundle.id, "cat", "/proc/self/status").ok()
