@@ -28,7 +28,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-engines lab lab-shell lint types generated generate format bench install uninstall clean
+.PHONY: help setup demo test test-engines lab follow lab-shell lint types generated generate format bench install uninstall clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
@@ -39,24 +39,29 @@ setup: $(STAMPS)/setup $(LAUNCHER) build/probe ## make .venv, install what is mi
 demo: setup ## see a container run, step by step (as root)
 	@OCIRUN=$(abspath $(LAUNCHER)) tools/demo.sh </dev/null
 
-# They wait most of their time.
-SLOW_TESTS := tests/lab tests/engines
+# They wait most of their time. The engines' files are shared by two processes.
+LABS := $(BIN)/python -m pytest tests/lab
+ENGINES := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/engines
 test: setup lint types generated ## run everything: style, types, generated files, all tests
-	@log=$$(mktemp); $(BIN)/python -m pytest $(SLOW_TESTS) >$$log 2>&1 & other=$$!; \
-	trap 'kill $$other 2>/dev/null; rm -f $$log; exit 130' INT TERM; status=0; \
-	$(BIN)/python -m pytest $(SLOW_TESTS:%=--ignore=%) || status=$$?; \
+	@log=$$(mktemp); \
+	setsid sh -c '$(LABS); labs=$$?; $(ENGINES) && exit $$labs' >$$log 2>&1 & other=$$!; \
+	trap 'kill -- -$$other 2>/dev/null; rm -f $$log; exit 130' INT TERM; status=0; \
+	$(BIN)/python -m pytest --ignore=tests/lab --ignore=tests/engines || status=$$?; \
 	echo 'test: waiting for the labs and the engines, which run beside the rest'; \
 	wait $$other || status=$$?; cat $$log; rm -f $$log; exit $$status
 
 ENGINE_RUNTIMES ?= runc ocirun
-test-engines: setup ## Podman, Docker, containerd, Buildah with ENGINE_RUNTIMES='runc crun ocirun'
-	@ENGINE_RUNTIMES='$(ENGINE_RUNTIMES)' $(BIN)/python -m pytest -q tests/engines
+test-engines: setup ## Podman, Docker, Swarm, containerd, Buildah with ENGINE_RUNTIMES='runc crun ocirun'
+	@ENGINE_RUNTIMES='$(ENGINE_RUNTIMES)' $(ENGINES) -q
 
 # The labs' command line: LAB=uml TESTS='tests/e2e/test_pure_v2.py -k memory'
 LAB ?= uml
 TESTS ?= tests/root/test_cgroups_v2_limits.py
 lab: setup ## run TESTS='paths, options of pytest' in LAB=uml or qemu (docs/labs.md)
 	@PYTHONPATH=tests $(BIN)/python -m lab $(LAB) $(TESTS)
+
+follow: setup ## follow docs/engines.md step by step on a clean Debian (LAB=page)
+	@PYTHONPATH=tests $(BIN)/python -m lab page /usr/bin/python3 tests/lab/follow.py
 
 lab-shell: setup ## a shell in LAB=uml or qemu
 	@PYTHONPATH=tests $(BIN)/python -m lab $(LAB)

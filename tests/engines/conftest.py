@@ -7,7 +7,6 @@ ocirun" shows crun as well, whose failures are only shown). A table at the end h
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,101 +15,90 @@ import pytest
 from lib import engines
 from lib.box import Box
 from lib.containerd import Containerd
-from lib.docker import Docker
-from lib.podman import Buildah, Podman, RootlessPodman
+from lib.docker import BuildKit, Docker, Remapped
+from lib.podman import Buildah, Podman, RootlessBuildah, RootlessPodman
+from lib.scenarios import FAIL, PASS, SKIP, Table, runtime_of, scenario_of
 from lib.swarm import Swarm
 
 HERE = Path(__file__).parent
 RUNTIMES = os.environ.get("ENGINE_RUNTIMES", "runc ocirun").split()
-# (module, scenario) -> {runtime: "pass", "-" (did not run) or the words of the failure}
-Results = dict[tuple[str, str], dict[str, str]]
-RESULTS = pytest.StashKey[Results]()
 ENGINES: dict[str, Callable[[Box, str, dict[str, str]], engines.Engine]] = {
     "podman": Podman,
     "rootless": RootlessPodman,
     "docker": Docker,
+    "buildkit": BuildKit,
+    "remapped": Remapped,
     "containerd": Containerd,
     "buildah": Buildah,
+    "rootless_buildah": RootlessBuildah,
 }
-PASS, NOT_RUN = "pass", "-"
-THEIRS = (AssertionError, engines.EngineDown, subprocess.TimeoutExpired)
+TABLE = pytest.StashKey[Table]()
+THEIRS = (AssertionError, engines.EngineDown)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "programs(*names): what a scenario runs")
-    config.addinivalue_line(
-        "markers", "not_with(*runtimes): those the engine itself refuses for it"
-    )
+    for line in (
+        "programs(*names): what a scenario runs",
+        "not_with(*runtimes): those the engine itself refuses for it",
+    ):
+        config.addinivalue_line("markers", line)
+    config.stash[TABLE] = Table(RUNTIMES)
+    config.pluginmanager.register(config.stash[TABLE])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The scenario's own parameters outside, the runtimes inside: one after the other."""
     if "runtime" in metafunc.fixturenames:
-        marks = metafunc.definition.iter_markers("not_with")
-        others = {name for mark in marks for name in mark.args}
-        metafunc.parametrize("runtime", [name for name in RUNTIMES if name not in others])
+        metafunc.parametrize("runtime", RUNTIMES)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """If several processes share the files, the longest one comes first."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.root)
-            for program in missing(item):
-                item.add_marker(pytest.mark.skip(reason=f"{program} is not installed"))
+            for reason in reasons_to_skip(item):
+                item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=lambda item: item.path != HERE / "test_swarm.py")
 
 
-def missing(item: pytest.Item) -> Iterator[str]:
-    marked = {name for mark in item.iter_markers("programs") for name in mark.args}
+def reasons_to_skip(item: pytest.Item) -> Iterator[str]:
     runtime = runtime_of(item)
-    for program in sorted(marked | ({runtime} if runtime not in ("", "ocirun") else set())):
+    programs = {name for mark in item.iter_markers("programs") for name in mark.args}
+    if runtime not in ("", "ocirun"):
+        programs.add(runtime)
+    for program in sorted(programs):
         if not shutil.which(program):
-            yield program
-
-
-def parameters(item: pytest.Item) -> dict[str, Any]:
-    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
-
-
-def runtime_of(item: pytest.Item) -> str:
-    return str(parameters(item).get("runtime", ""))
-
-
-def scenario_of(item: pytest.Item) -> tuple[str, str]:
-    words = parameters(item)
-    words.pop("runtime", None)
-    name = getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
-    engine = words.pop("engine_name", item.path.stem.rpartition("_")[2])
-    if "scenario" in words:  # of another module
-        return str(engine), words["scenario"].__name__.removeprefix("test_").replace("_", " ")
-    more = ", ".join(map(str, words.values()))
-    return str(engine), f"{name} ({more})" if more else name
+            yield f"{program} is not installed"
+    if any(runtime in mark.args for mark in item.iter_markers("not_with")):
+        yield f"the engine refuses it with {runtime} by name"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Without runc's success nothing is asked of ocirun."""
     if runtime_of(item) == "ocirun":
-        found = item.config.stash.get(RESULTS, {}).get(scenario_of(item), {}).get("runc", PASS)
-        if found not in (PASS, NOT_RUN):
-            pytest.skip(f"fails with runc on this machine: {found}")
+        outcome, why = item.config.stash[TABLE].result(scenario_of(item), "runc")
+        if outcome == FAIL:
+            pytest.skip(f"fails with runc on this machine: {why}")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
     runtime = runtime_of(item)
-    if runtime:
-        results = item.config.stash.setdefault(RESULTS, {}).setdefault(scenario_of(item), {})
-        if report.failed and call.excinfo:
-            results[runtime] = words_of(call.excinfo.value)
-            # Of the other runtimes only what they do may fail, not what the tests do.
-            if runtime != "ocirun" and isinstance(call.excinfo.value, THEIRS):
-                reason = f"Skipped: fails with {runtime} on this machine: {results[runtime]}"
-                report.outcome = "skipped"
-                report.longrepr = (str(item.path), item.location[1] or 0, reason)
-        elif report.skipped:
-            results[runtime] = NOT_RUN
-        else:
-            results.setdefault(runtime, PASS)
+    if not runtime:
+        return report  # type: ignore[return-value]
+    outcome, why = PASS, ""
+    if report.failed and call.excinfo:
+        outcome, why = FAIL, words_of(call.excinfo.value)
+        # Of the other runtimes only what they do may fail, not what the tests do.
+        if runtime != "ocirun" and isinstance(call.excinfo.value, THEIRS):
+            report.outcome = "skipped"
+            reason = f"Skipped: fails with {runtime} on this machine: {why}"
+            report.longrepr = (str(item.path), item.location[1] or 0, reason)
+    elif report.skipped:
+        outcome, why = SKIP, str(report.longrepr[2]).removeprefix("Skipped: ")
+    report.user_properties.append(("scenario", [*scenario_of(item), runtime, outcome, why]))
     return report  # type: ignore[return-value]
 
 
@@ -118,24 +106,6 @@ def words_of(error: BaseException) -> str:
     """One line of an error; of an assertion the words before pytest's explanation."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:400]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    results = terminalreporter.config.stash.get(RESULTS, {})
-    if not results:
-        return
-    terminalreporter.section("engines")
-    width = max(len(scenario) for _, scenario in results)
-    terminalreporter.line(
-        f"{'engine':<12}{'scenario':<{width}}  " + "".join(f"{r:<8}" for r in RUNTIMES)
-    )
-    for (engine, scenario), found in sorted(results.items()):
-        cells = "".join(f"{short(found.get(name, NOT_RUN)):<8}" for name in RUNTIMES)
-        terminalreporter.line(f"{engine:<12}{scenario:<{width}}  {cells}".rstrip())
-
-
-def short(result: str) -> str:
-    return result if result in (PASS, NOT_RUN) else "FAIL"
 
 
 @pytest.fixture(scope="session")
@@ -213,5 +183,7 @@ def fixture_of(name: str) -> Any:
     return given
 
 
-podman, docker, swarm = map(fixture_of, ("podman", "docker", "swarm"))
-containerd, buildah, rootless = map(fixture_of, ("containerd", "buildah", "rootless"))
+podman, rootless = map(fixture_of, ("podman", "rootless"))
+buildah, rootless_buildah = map(fixture_of, ("buildah", "rootless_buildah"))
+docker, buildkit, remapped = map(fixture_of, ("docker", "buildkit", "remapped"))
+swarm, containerd = map(fixture_of, ("swarm", "containerd"))

@@ -38,7 +38,7 @@ def test_input(buildah: Buildah) -> None:
 
 
 def test_terminal(buildah: Buildah) -> None:
-    flags = (f"--runtime={buildah.path}", "--terminal")
+    flags = (f"--runtime={buildah.path}", *buildah.network, "--terminal")
     done = buildah.tty("run", *flags, buildah.start(), "--", "tty")
     assert done.status == 0, str(done)
     assert "/dev/pts/0" in done.out, str(done)
@@ -77,7 +77,7 @@ def test_networks(buildah: Buildah, network: str) -> None:
 
 
 def test_bud(buildah: Buildah) -> None:
-    folder = buildah.box.folder / f"bud-{buildah.runtime}"
+    folder = buildah.box.folder / buildah.new_name()
     folder.mkdir()
     lines = (
         f"FROM {IMAGE} AS first",
@@ -100,7 +100,7 @@ def test_bud(buildah: Buildah) -> None:
 
 
 def test_bud_that_fails(buildah: Buildah) -> None:
-    folder = buildah.box.folder / f"bad-{buildah.runtime}"
+    folder = buildah.box.folder / buildah.new_name()
     folder.mkdir()
     (folder / "Containerfile").write_text(f"FROM {IMAGE}\nRUN exit 9\n")
     flags = (f"--runtime={buildah.path}", "--network=none")

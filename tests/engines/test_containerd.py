@@ -139,6 +139,40 @@ def test_host_network(containerd: Containerd) -> None:
     assert done.out == containerd.box.call("readlink", "/proc/self/ns/net").out
 
 
+def test_user_namespace(containerd: Containerd) -> None:
+    maps = ("--uidmap=0:100000:65536", "--gidmap=0:100000:65536")
+    done = containerd.run(*maps, "--", "sh", "-c", "cat /proc/self/uid_map; id -u; touch /new")
+    assert done.ok().out.split() == ["0", "100000", "65536", "0"]
+
+
+def test_input(containerd: Containerd) -> None:
+    done = containerd.run("sh", "-c", "read word; echo $word", input=b"spoken\n")
+    assert (done.status, done.out) == (0, "spoken\n"), str(done)
+
+
+def test_events(containerd: Containerd) -> None:
+    """What the shim tells of a life, with its exit status."""
+    heard = containerd.box.folder / containerd.new_name()
+    with heard.open("wb") as file:
+        listener = containerd.box.popen(*containerd.argv("events"), stdout=file)
+        try:
+            wait_for(lambda: containerd.run("sh", "-c", "exit 5").status == 5, "a life")
+            wait_for(lambda: "/tasks/delete" in heard.read_text(), "its last event")
+        finally:
+            listener.kill()
+            listener.wait()
+    for topic in ("/tasks/create", "/tasks/start", "/tasks/exit", '"exit_status":5'):
+        assert topic in heard.read_text()
+
+
+def test_profile_of_ones_own(containerd: Containerd) -> None:
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 122}
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    (containerd.box.folder / "profile.json").write_text(json.dumps(profile))
+    flags = ("--seccomp", f"--seccomp-profile={containerd.box.inside}/profile.json")
+    assert "quota" in containerd.run(*flags, "--", "mkdir", "/new").err.lower()
+
+
 def test_many_at_once(containerd: Containerd) -> None:
     names = [containerd.start("sleep", "1000") for _ in range(3)]
     assert [containerd.status(name) for name in names] == ["RUNNING"] * 3

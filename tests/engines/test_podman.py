@@ -1,10 +1,15 @@
 """What only Podman does: pods, Kubernetes files, user namespaces, its own networks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
-from lib.engines import IMAGE
+from lib.engines import IMAGE, give_ids
 from lib.notifysocket import NotifySocket
 from lib.podman import Podman
 from lib.runtime import wait_for
+from lib.user import UID, give
+from test_both import MOST_MEMORY
 
 pytestmark = pytest.mark.programs("podman", "conmon")
 
@@ -24,7 +29,6 @@ spec:
       imagePullPolicy: Never
       command: [sh, -c, "echo $WORD; trap 'exit 0' TERM; while :; do sleep 0.1; done"]
       env: [{{name: WORD, value: spoken}}]
-      resources: {{limits: {{memory: 64Mi}}}}
       securityContext: {{readOnlyRootFilesystem: true, runAsUser: 5}}
 """
 
@@ -39,6 +43,20 @@ def test_user_namespace_with_own_limits(podman: Podman) -> None:
     maps = ("--uidmap=0:100000:65536", "--gidmap=0:100000:65536", "--memory=64m")
     name = podman.start(*maps, "--", *LOOP)
     assert podman("exec", "-u", "3", name, "id", "-u").ok().out == "3\n"
+
+
+def test_automatic_user_namespace(podman: Podman) -> None:
+    """Podman takes an own range for each container out of that of "containers"."""
+    give_ids(podman.box, podman.box.folder, "/", "containers")
+    starts = [
+        int(
+            podman.run("--userns=auto:size=1000", "--", "cat", "/proc/self/uid_map")
+            .ok()
+            .out.split()[1]
+        )
+        for _ in range(2)
+    ]
+    assert all(start >= UID + 100000 for start in starts), starts
 
 
 def test_pod(podman: Podman) -> None:
@@ -57,25 +75,51 @@ def test_pod(podman: Podman) -> None:
         ]
         assert shown[0::2] == shown[1::2]
         wait_for(lambda: podman("exec", name, "nc", "127.0.0.1", "99").out == "heard\n", "a word")
-        podman("pod", "pause", pod).ok()
-        podman("pod", "unpause", pod).ok()
         podman("pod", "stop", "-t", "2", pod).ok()
+        assert podman.inspect(name, "{{.State.Status}} {{.State.ExitCode}}") == "exited 7"
     finally:
         podman("pod", "rm", "-f", "-t", "0", pod).ok()
 
 
-def test_play_kube(podman: Podman) -> None:
+def test_pause_of_a_pod(podman: Podman) -> None:
+    pod, name = podman.new_name(), podman.new_name()
+    podman("pod", "create", "--name", pod, "--network=none").ok()
+    try:
+        podman("run", "--detach", "--pod", pod, "--name", name, IMAGE, *LOOP).ok()
+        podman("pod", "pause", pod).ok()
+        assert podman.inspect(name, "{{.State.Status}}") == "paused"
+        podman("pod", "unpause", pod).ok()
+        assert podman.inspect(name, "{{.State.Status}}") == "running"
+    finally:
+        podman("pod", "rm", "-f", "-t", "0", pod).ok()
+
+
+@contextmanager
+def played(podman: Podman, text: str) -> Iterator[str]:
+    """The only container of a pod that `play kube` has made of a text; its end is seen to."""
     name = f"pod-{podman.new_name()}"
     file = podman.box.folder / f"{name}.yaml"
-    file.write_text(KUBE.replace("NAME", name))
+    file.write_text(text.replace("NAME", name))
+    give([file])
     podman("play", "kube", podman.box.inside / file.name).ok()
     try:
-        assert podman("exec", f"{name}-one", "id", "-u").ok().out == "5\n"
-        assert podman("logs", f"{name}-one").out == "spoken\n"
-        assert podman("exec", f"{name}-one", "touch", "/x").status == 1
+        yield f"{name}-one"
     finally:
         podman("play", "kube", "--down", podman.box.inside / file.name)
     assert podman("pod", "exists", name).status == 1
+
+
+def test_play_kube(podman: Podman) -> None:
+    with played(podman, KUBE) as name:
+        assert podman("exec", name, "id", "-u").ok().out == "5\n"
+        assert podman("logs", name).out == "spoken\n"
+        assert podman("exec", name, "touch", "/x").status == 1
+
+
+def test_play_kube_with_limits(podman: Podman) -> None:
+    limits = "      resources: {limits: {memory: 64Mi}}\n"
+    with played(podman, KUBE + limits) as name:
+        assert podman("exec", name, "sh", "-c", MOST_MEMORY).out == f"{64 << 20}\n"
 
 
 def test_published_port(podman: Podman) -> None:

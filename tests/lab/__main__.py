@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from .boot import Lab, Missing
+from .page import Page
 from .qemu import Qemu
 from .uml import Uml
 
@@ -16,6 +17,7 @@ LABS: dict[str, Callable[[], Lab]] = {
     "qemu": Qemu,
     "qemu:hybrid": lambda: Qemu("hybrid"),
     "qemu:v1": lambda: Qemu("v1"),
+    "page": Page,
 }
 
 

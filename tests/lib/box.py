@@ -24,7 +24,8 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 # The box's cgroups are the caller's, whatever cgroup the tests run in.
-JOIN = """for group in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/init/cgroup.procs \
+# And so is its root the working directory: nsenter's --wd is opened outside.
+JOIN = """cd /; for group in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/init/cgroup.procs \
 /sys/fs/cgroup/*/init/cgroup.procs; do echo 0 2>/dev/null >"$group"; done 2>/dev/null; exec "$@" """
 
 
@@ -79,7 +80,7 @@ class Box:
         """A command line that executes another one in the box."""
         enter = [f"--{name}" for name in (*NAMESPACES, "cgroup")]
         return [
-            *("nsenter", "--target", str(self.init), *enter, "--wd=/"),
+            *("nsenter", "--target", str(self.init), *enter),
             *("sh", "-c", JOIN, "enter", *map(str, argv)),
         ]
 
@@ -89,7 +90,7 @@ class Box:
         return subprocess.Popen(self.argv(*argv), **{"env": ENVIRONMENT, **streams, **options})
 
     def call(self, *argv: str | Path, env: dict[str, str] | None = None, **options: Any) -> Done:
-        """Runs a command to its end, at most 30 seconds.
+        """Runs a command to its end; fails the test if that is not there after 30 seconds.
 
         Output goes through files: a container that stays may hold the streams.
         """
@@ -98,7 +99,11 @@ class Box:
             if "input" not in options:
                 streams["stdin"] = subprocess.DEVNULL
             options = {"timeout": 30, "env": {**ENVIRONMENT, **(env or {})}, **streams, **options}
-            status = subprocess.run(self.argv(*argv), **options).returncode
+            try:
+                status = subprocess.run(self.argv(*argv), **options).returncode
+            except subprocess.TimeoutExpired as late:
+                words = shlex.join(map(str, argv))[:300]
+                raise AssertionError(f"{words} -> no end in {late.timeout} s") from None
             texts = []
             for file in (out, err):
                 file.seek(0)

@@ -15,11 +15,12 @@ from typing import Any
 from .box import Box, Done
 from .rootfs import RootfsSource
 from .runtime import CHECKOUT, LAUNCHER, wait_for
-from .user import folders, give
+from .user import GID, UID, folders, give
 
 GUIDE = CHECKOUT / "docs/engines.md"
 INSTALLED = "/usr/local/bin/ocirun"
 IMAGE = "localhost/busybox:1"
+ACCOUNT = "someone"
 # Root may lack CAP_SYS_RESOURCE, without which Podman's and Buildah's defaults cannot be set.
 LIMITS = 'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]'
 numbers = count(1)
@@ -150,6 +151,32 @@ def policy(box: Box, home: Path | None = None) -> None:
     file.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     if home:
         give(folders(home))
+
+
+def give_ids(box: Box, folder: Path, home: str, name: str = ACCOUNT) -> None:
+    """An account and subordinate ids for the user of tests, in this box only.
+
+    `folder` keeps the files that are bound over the machine's.
+    """
+    lines = {
+        "passwd": f"{name}:x:{UID}:{GID}::{home}:/bin/sh",
+        "group": f"{name}:x:{GID}:",
+        "subuid": f"{name}:{UID + 100000}:65536",
+        "subgid": f"{name}:{GID + 100000}:65536",
+    }
+    for file, line in lines.items():
+        real = Path("/etc", file)
+        copy = folder / file
+        copy.write_text((real.read_text() if real.exists() else "") + line + "\n")
+        if not real.exists():
+            raise EngineDown(f"no {real}: is uidmap installed?")
+        box.call("mount", "--bind", copy, real).ok()
+
+
+def give_tun(box: Box) -> None:
+    """/dev/net/tun as udev makes it: for all users."""
+    script = "mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200"
+    box.call("sh", "-c", script)
 
 
 def tar_inside(box: Box, tar: Path) -> Path:

@@ -10,12 +10,14 @@ from .engines import (
     LIMITS,
     Engine,
     EngineDown,
+    give_ids,
+    give_tun,
     guide,
     numbers,
     policy,
     tar_inside,
 )
-from .user import GID, UID, Installation, User
+from .user import Installation, User
 
 
 class Podman(Engine):
@@ -52,37 +54,28 @@ class Podman(Engine):
         self("import", "--change", "ENV PATH=/bin", tar_inside(self.box, tar), IMAGE).ok()
 
 
+def ordinary_user(box: Box) -> tuple[User, Path]:
+    """A user with ids of his own in this box, and an `ocirun` that he can execute."""
+    folder = box.folder / f"u{next(numbers)}"  # Podman's runroot has at most 50 characters
+    folder.mkdir(mode=0o711)
+    user = User(folder)
+    place = Installation(box.folder / "installed", user)
+    if not place.python:
+        raise EngineDown("no interpreter of the tests' version that a user can execute")
+    policy(box, user.home)
+    give_ids(box, folder, str(user.home))
+    give_tun(box)
+    return user, place.launcher
+
+
 class RootlessPodman(Podman):
     """Podman of an ordinary user, who has a range of subordinate ids in this box."""
 
     name = "podman"
 
     def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
-        self.folder = box.folder / f"u{next(numbers)}"  # a runroot has at most 50 characters
-        self.folder.mkdir(mode=0o711)
-        self.user = User(self.folder)
-        place = Installation(box.folder / "installed", self.user)
-        if not place.python:
-            raise EngineDown("no interpreter of the tests' version that a user can execute")
-        super().__init__(box, runtime, {**paths, "ocirun": str(place.launcher)})
-        policy(box, self.user.home)
-        self.give_ids()
-
-    def give_ids(self) -> None:
-        """An account and subordinate ids for the user, in this box only."""
-        lines = {
-            "passwd": f"someone:x:{UID}:{GID}::{self.user.home}:/bin/sh",
-            "group": f"someone:x:{GID}:",
-            "subuid": f"someone:{UID + 100000}:65536",
-            "subgid": f"someone:{GID + 100000}:65536",
-        }
-        for name, line in lines.items():
-            real = Path("/etc", name)
-            copy = self.folder / name
-            copy.write_text((real.read_text() if real.exists() else "") + line + "\n")
-            if not real.exists():
-                raise EngineDown(f"no {real}: is uidmap installed?")
-            self.box.call("mount", "--bind", copy, real).ok()
+        self.user, launcher = ordinary_user(box)
+        super().__init__(box, runtime, {**paths, "ocirun": str(launcher)})
 
     def argv(self, *args: str | Path) -> list[str]:
         options = ("--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file")
@@ -94,6 +87,7 @@ class Buildah(Engine):
     """Buildah, which is given the runtime with each command."""
 
     name = "buildah"
+    network: tuple[str, ...] = ()  # of what it runs
 
     def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
         super().__init__(box, runtime)
@@ -125,5 +119,20 @@ class Buildah(Engine):
         """`buildah run` in a working container; what is before a "--" are options."""
         words = list(map(str, args))
         place = words.index("--") if "--" in words else -1
-        flags = (f"--runtime={self.path}", *words[: max(place, 0)])
+        flags = (f"--runtime={self.path}", *self.network, *words[: max(place, 0)])
         return self("run", *flags, name, "--", *words[place + 1 :], **options)
+
+
+class RootlessBuildah(Buildah):
+    """Buildah of an ordinary user, whose own network Buildah 1.28 cannot set up with any runtime."""
+
+    network = ("--network=none",)
+
+    def __init__(self, box: Box, runtime: str, paths: dict[str, str]) -> None:
+        self.user, launcher = ordinary_user(box)
+        super().__init__(box, runtime, {**paths, "ocirun": str(launcher)})
+
+    def argv(self, *args: str | Path) -> list[str]:
+        environment = ("BUILDAH_ISOLATION=oci", f"CONTAINERS_CONF={self.box.inside}/buildah.conf")
+        command = ("buildah", "--storage-driver=vfs", *map(str, args))
+        return [*self.user.prefix(), *environment, *command]

@@ -47,7 +47,8 @@ class Swarm:
             file = guide("daemon.json", "Swarm").replace(
                 "runtime=ocirun", f"runtime={self.runtime}"
             )
-            node = Docker(box, self.runtime, runtimes(box), file)
+            more = {"live-restore": False}  # which a Swarm refuses
+            node = Docker(box, self.runtime, runtimes(box), file, **more)
             node.load(tar)
         except BaseException:
             box.close()
