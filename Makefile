@@ -39,9 +39,9 @@ setup: $(STAMPS)/setup $(LAUNCHER) build/probe ## make .venv, install what is mi
 demo: setup ## see a container run, step by step (as root)
 	@OCIRUN=$(abspath $(LAUNCHER)) tools/demo.sh </dev/null
 
-# They wait most of their time. The engines' files are shared by two processes.
+# They wait most of their time. The engines' files are shared by three processes.
 LABS := $(BIN)/python -m pytest tests/lab
-ENGINES := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/engines
+ENGINES := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/engines
 test: setup lint types generated ## run everything: style, types, generated files, all tests
 	@log=$$(mktemp); \
 	setsid sh -c '$(LABS); labs=$$?; $(ENGINES) && exit $$labs' >$$log 2>&1 & other=$$!; \

@@ -83,7 +83,7 @@ class Table:
         """Why a scenario did not pass, once if it is the same for several runtimes."""
         told: set[str] = set()
         for name, (_, why) in results.items():
-            if why and why not in told:
+            if why and not any(other in why for other in told):
                 told.add(why)
                 text = f"{name}: {why}"
                 screen = max(terminalreporter._screen_width - 1, 40)
