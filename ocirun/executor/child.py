@@ -28,6 +28,7 @@ from ocirun.executor.protocol import (
     TREE,
     failed,
 )
+from ocirun.linux.clone import CLONE_NEWCGROUP, setns
 from ocirun.linux.ffi import SyscallError
 from ocirun.linux.fs import O_PATH
 from ocirun.linux.mount import (
@@ -149,6 +150,8 @@ class Link:
         ready: file systems that are made already, by the arguments of `filesystem.detached`.
         files: limits of open files (soft, hard) to go back to; None: those of the parent.
         later: descriptor of a mount namespace that is entered in the middle; -1: none.
+        view: descriptor of a cgroup namespace that init joins at once; -1: none.
+        view_number: the number of the step for it.
     """
 
     def __init__(self) -> None:
@@ -163,6 +166,8 @@ class Link:
         self.ready: dict[tuple[object, ...], int] = {}
         self.files: tuple[int, int] | None = None
         self.later = -1
+        self.view = -1
+        self.view_number = INTERNAL
 
 
 class HookError(Exception):
@@ -178,6 +183,10 @@ def init(plan: Plan, sock: "_socket.socket", link: Link) -> "NoReturn":
     number = INTERNAL
     child = Child(plan, sock, link)
     try:
+        if link.view >= 0:
+            number = link.view_number
+            setns(link.view, CLONE_NEWCGROUP)
+            number = INTERNAL
         _forget_the_host(sock, link)
         for number, step in enumerate(plan.child):
             child.number = number

@@ -375,6 +375,12 @@ def _go_between(
         later = [i for i in range(len(spaces)) if plan.joins[i].op == "enter-later"]
         for i in later:
             link.later = spaces[i]
+        if into >= 0 and not plan.uid_map:
+            # With nsdelegate (cgroups(7)) nobody is born outside of his clone's cgroup namespace.
+            # A user namespace to be made would take the right to join from init.
+            for i in [i for i in range(len(spaces)) if plan.joins[i].args[0] == "cgroup"]:
+                link.view, link.view_number = spaces[i], JOINING + i
+                later.append(i)
         todo = [i for i in range(len(spaces)) if i not in later]
         # What needs the privileges of the runtime comes before the user namespace,
         # what needs those of the user namespace after it.

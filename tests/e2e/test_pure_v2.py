@@ -114,6 +114,19 @@ def test_view(runtime: Runtime, bundle: Bundle, namespace: bool, user: bool) -> 
     assert lines[2:] == ["77", "refused"]
 
 
+@pytest.mark.parametrize("user", [False, True], ids=["host-user", "user-namespace"])
+def test_exec_has_the_view(runtime: Runtime, bundle: Bundle, user: bool) -> None:
+    """With nsdelegate, as systemd mounts it, nobody moves from outside of a cgroup namespace into it."""
+    bundle.namespace("cgroup")
+    if user:
+        bundle.user_namespace()
+    runtime.create(bundle.sleeper()).ok()
+    runtime.start(bundle.id).ok()
+    done = runtime.call("exec", bundle.id, "cat", "/proc/self/cgroup").ok()
+    assert done.out == "0::/\n"
+    runtime.delete(bundle.id, "--force").ok()
+
+
 def test_cgroups_that_the_container_made_go_with_it(runtime: Runtime, bundle: Bundle) -> None:
     bundle.namespace("cgroup")
     next(m for m in bundle.config["mounts"] if m["type"] == "cgroup")["options"].remove("ro")

@@ -1,6 +1,9 @@
 """Several machines: a service of a Swarm, whose tasks are made by each machine's default runtime."""
 
+from functools import partial
+
 import pytest
+from lib.docker import Docker
 from lib.engines import IMAGE
 from lib.runtime import wait_for
 from lib.swarm import Swarm
@@ -132,9 +135,16 @@ def test_update_that_fails_is_taken_back(swarm: Swarm) -> None:
     assert "executable file not found in $PATH" in words
 
 
+def heard(node: Docker, container: str, name: str) -> set[str]:
+    """What a container hears at each address that it finds for a name."""
+    words = node("exec", container, "nslookup", name).out.split()
+    addresses = {word for word in words if word.startswith("10.")}
+    return {node("exec", container, "nc", to, "80").out.strip() for to in addresses}
+
+
 def test_network_between_machines(swarm: Swarm) -> None:
     """An overlay network, with the tasks' own addresses: ipvs is a matter of the kernel."""
-    network = f"net-{swarm.create('--mode=global', '--', *LOOP)}"
+    network = f"between-{swarm.runtime}"
     swarm("network", "create", "--driver=overlay", network).ok()
     try:
         flags = ("--mode=global", "--endpoint-mode=dnsrr", f"--network={network}")
@@ -142,21 +152,8 @@ def test_network_between_machines(swarm: Swarm) -> None:
         swarm.wait_for(name, 2)
         names = {each[:12] for _, each in swarm.containers(name)}
         for node, each in swarm.containers(name):
-            script = f"for i in 1 2 3 4 5 6 7 8; do nc tasks.{name} 80; done; nslookup tasks.{name}"
-            wait_for(
-                lambda node=node, each=each, script=script: (
-                    node("exec", each, "sh", "-c", script).out.count("Address: 10.") >= 2
-                ),
-                "both names",
-                20,
-            )
-            addresses = [
-                word
-                for word in node("exec", each, "nslookup", f"tasks.{name}").out.split()
-                if word.startswith("10.")
-            ]
-            heard = {node("exec", each, "nc", to, "80").out.strip() for to in addresses}
-            assert heard == names
+            hears = partial(heard, node, each, f"tasks.{name}")
+            wait_for(lambda hears=hears: hears() == names, f"{names}", 20)
     finally:
         swarm.clear()
         swarm("network", "rm", network)

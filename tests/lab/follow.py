@@ -6,6 +6,7 @@ Every file is written where the page says, as the page has it, and every engine 
 its package does. Ends with the first command that does not do what the page promises.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lib.engines import IMAGE, guide
 
@@ -170,6 +172,7 @@ def containerd(tar: str) -> None:
 STEPS: tuple[Callable[[str], None], ...] = (podman, buildah, docker, buildkit, swarm, containerd)
 
 if __name__ == "__main__":
+    os.environ.pop("PYTHONPATH", None)  # the lab's own packages are not of this machine
     install()
     tar = image()
     for step in STEPS:
