@@ -16,7 +16,7 @@ from .qemu import Qemu
 
 ENGINES = (
     *("make", "podman", "buildah", "docker.io", "containerd", "golang-github-containers-common"),
-    *("containernetworking-plugins", "catatonit", "netavark", "aardvark-dns", "uidmap"),
+    *("containernetworking-plugins", "apparmor", "catatonit", "netavark", "aardvark-dns", "uidmap"),
 )
 DISK_SIZE = "4G"
 
