@@ -13,6 +13,7 @@ from ocirun.errors import StateError
 from ocirun.linux.ffi import SyscallError
 from ocirun.linux.fs import O_PATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from ocirun.plan.options import is_bind
+from ocirun.plan.values import clean
 from ocirun.spec.fastjson import dumps, loads
 from ocirun.spec.load import read_file
 
@@ -150,9 +151,11 @@ def place(root: int, path: str) -> str:
     return found if base == "/" else found.removeprefix(base) or "/"
 
 
-def keep(folder: int, named: dict[str, str], scattered: bool) -> None:
-    """Write the names, and `are_scattered`, into the folder of the images, for `kept`."""
-    write_json(folder, FILE, {"names": named, "scattered": scattered})
+def keep(
+    folder: int, named: dict[str, str], scattered: bool, entries: "list[dict[str, Any]]"
+) -> None:
+    """Write the names, `are_scattered` and the container's mounts, for `kept`, with the images."""
+    write_json(folder, FILE, {"names": named, "scattered": scattered, "mounts": entries})
 
 
 def write_json(folder: int, name: str, value: object) -> None:
@@ -167,16 +170,33 @@ def write_json(folder: int, name: str, value: object) -> None:
         posix.close(fd)
 
 
-def kept(images: str) -> tuple[list[str], bool]:
-    """What `keep` has written; nothing, if another runtime has made the checkpoint."""
-    path = f"{images}/{FILE}"
-    if not posix.access(path, posix.F_OK):
-        return [], False
-    found: Any = loads(read_file(path), path)
-    try:
-        return [str(name) for name in found["names"].values()], bool(found["scattered"])
-    except (LookupError, TypeError, AttributeError):
-        raise StateError(f"{FILE} of the checkpoint is damaged", path=path) from None
+class Kept:
+    """What `keep` has written; nothing, if another runtime has made the checkpoint.
+
+    Attributes:
+        names: of the external mounts. scattered: as of `are_scattered`.
+        entries: the container's mounts as in config.json, also those added while it ran.
+    """
+
+    def __init__(self, images: str) -> None:
+        path = f"{images}/{FILE}"
+        self.names: list[str] = []
+        self.scattered = False
+        self.entries: list[dict[str, Any]] = []
+        if not posix.access(path, posix.F_OK):
+            return
+        found: Any = loads(read_file(path), path)
+        try:
+            self.names = [str(name) for name in found["names"].values()]
+            self.scattered = bool(found["scattered"])
+            self.entries = list(found["mounts"])
+        except (LookupError, TypeError, AttributeError):
+            raise StateError(f"{FILE} of the checkpoint is damaged", path=path) from None
+
+    def added_to(self, spec: "dict[str, Any]") -> "list[dict[str, Any]]":
+        """The mounts that config.json does not have: they were added while it ran."""
+        there = {clean(entry["destination"]) for entry in spec.get("mounts") or ()}
+        return [entry for entry in self.entries if clean(entry["destination"]) not in there]
 
 
 def _bound(spec: "dict[str, Any]") -> dict[str, str]:

@@ -1,8 +1,9 @@
 """The process that becomes CRIU: a child of this process, or of the library's executor.
 
 What it needs is plain data, so that it can be sent to the executor. Its descriptors have fixed
-numbers: 0, 1 and 2 are the container's streams, IMAGES and WORK are folders, and from HELD on
-are those that CRIU inherits. What CRIU restores becomes its sibling: a child of who has made it.
+numbers: 0, 1 and 2 are the container's streams, and once more from STREAMS on, since CRIU closes
+those that it hands on; IMAGES and WORK are folders; from HELD on are others that it inherits. What
+CRIU restores becomes its sibling: a child of who has made it.
 """
 
 import _signal
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
             """The process that CRIU has made a child."""
 
 
-IMAGES, WORK, HELD = 10, 11, 12
+STREAMS, IMAGES, WORK, HELD = 7, 10, 11, 12
 _LAST_FD = 0xFFFFFFFF
 _ASIDE = 64  # above all fixed numbers
 
@@ -136,7 +137,8 @@ def _execute(
 ) -> None:
     program, environment, folders, root, no_new_privileges = facts
     # First all out of the way of the fixed numbers.
-    kept = {number: _aside(fd) for number, fd in (*enumerate(streams), *enumerate(held, HELD))}
+    numbers = (*enumerate(streams), *enumerate(streams, STREAMS), *enumerate(held, HELD))
+    kept = {number: _aside(fd) for number, fd in numbers}
     if root is not None:
         unshare(CLONE_NEWNS)
         mount(None, b"/", None, MS_REC | MS_SLAVE)

@@ -153,7 +153,7 @@ def _external(
         named = mounts.names(outer, spec, root, record.cgroups)
     finally:
         posix.close(root)
-    mounts.keep(folders.fd, named, mounts.are_scattered(outer))
+    mounts.keep(folders.fd, named, mounts.are_scattered(outer), spec.get("mounts") or [])
     kept = streams.describe(record.pid, inside)
     streams.keep(folders.fd, kept)
     found += [f"mnt[{point}]:{name}" for point, name in named.items()]

@@ -14,7 +14,7 @@ from ocirun.criu import options as criu
 from ocirun.criu.options import CriuOptions, Folders
 from ocirun.criu.service import RESTORE, Failed, Service, failure
 from ocirun.errors import OcirunError, StepFailed
-from ocirun.executor.criu import HELD
+from ocirun.executor.criu import HELD, STREAMS
 from ocirun.executor.parent import Process
 from ocirun.executor.paths import is_directory
 from ocirun.linux.fs import O_PATH
@@ -34,7 +34,7 @@ from ocirun.runtime.handover import console_socket, send_descriptor, write_pid_f
 from ocirun.runtime.run import Forwarder, attend, clear_away
 from ocirun.runtime.settings import Settings, state_file
 from ocirun.spec.fastjson import dumps
-from ocirun.spec.load import CONFIG
+from ocirun.spec.load import CONFIG, check_spec
 from ocirun.state.process import start_time
 from ocirun.state.store import Folder
 
@@ -140,6 +140,10 @@ def bring_back(settings: Settings, request: RestoreRequest) -> Restored:
     console = None
     folder = None
     try:
+        kept = mounts.Kept(folders.images)
+        if added := kept.added_to(spec):
+            spec = check_spec({**spec, "mounts": [*(spec.get("mounts") or ()), *added]})
+            data = b""
         console = console_socket(spec, request)
         folder = settings.store.create(request.id)
         folder.write_file(CONFIG, data or dumps(spec).encode())
@@ -148,7 +152,7 @@ def bring_back(settings: Settings, request: RestoreRequest) -> Restored:
         born.fields["cgroups"] = unused(born.fields["cgroups"])
         folder.write(born.fields)
         try:
-            _call_criu(request, plan, spec, folders, born, console)
+            _call_criu(request, plan, spec, folders, kept, born, console)
             if request.pid_file:
                 write_pid_file(request.pid_file, born.pid)
             folder.unlock()
@@ -174,6 +178,7 @@ def _call_criu(
     plan: Plan,
     spec: "dict[str, Any]",
     folders: Folders,
+    kept: mounts.Kept,
     born: Restored,
     console: "_socket.socket | None",
 ) -> None:
@@ -189,7 +194,7 @@ def _call_criu(
         service = Service(launch, request.family)
         try:
             fields = criu.common(request, spec, plan.rootfs, LOG)
-            fields += _options(request, plan, spec, folders)
+            fields += _options(request, plan, spec, folders, kept)
             fields += [(criu.INHERIT_FD, [(1, n), (2, fd)]) for fd, n in enumerate(names, HELD)]
             _join_cgroups(plan, born, service.pid)
             fields += [(criu.CG_ROOT, [(1, key), (2, path)]) for key, path in _own(service.pid)]
@@ -219,18 +224,21 @@ def _open_namespace(path: str) -> int:
 
 
 def _options(
-    request: RestoreRequest, plan: Plan, spec: "dict[str, Any]", folders: Folders
+    request: RestoreRequest,
+    plan: Plan,
+    spec: "dict[str, Any]",
+    folders: Folders,
+    kept: mounts.Kept,
 ) -> "Message":
     """The fields of criu_opts that a restore has for itself."""
     fields: Message = [(criu.RST_SIBLING, True), (criu.EVASIVE_DEVICES, True)]
     cgroups = plan.cgroup.paths if plan.cgroup else {}
     hierarchies = layout().mounts
-    kept, scattered = mounts.kept(folders.images)
-    fields.append((criu.MNTNS_COMPAT_MODE, scattered))
-    places = mounts.sources(kept, spec, plan.bundle, cgroups, hierarchies)
+    fields.append((criu.MNTNS_COMPAT_MODE, kept.scattered))
+    places = mounts.sources(kept.names, spec, plan.bundle, cgroups, hierarchies)
     fields += [(criu.EXTERNAL, f"mnt[{name}]:{place}") for name, place in places.items()]
     fields += [
-        (criu.INHERIT_FD, [(1, name), (2, fd)])
+        (criu.INHERIT_FD, [(1, name), (2, STREAMS + fd)])
         for name, fd in streams.inherited(folders.images).items()
     ]
     fields += [

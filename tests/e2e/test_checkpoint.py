@@ -1,5 +1,6 @@
 """checkpoint and restore: what CRIU writes goes on elsewhere. Those that need it run in the lab."""
 
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ criu = pytest.mark.lab("criu")
 
 
 @criu
+@pytest.mark.contract("`checkpoint`, `restore`")
 def test_processes_a_pipe_and_an_open_file_go_on(
     runtime: Runtime, bundle: Bundle, images: Images, start: Callable[..., int]
 ) -> None:
@@ -241,6 +243,31 @@ def test_restore_without_an_image(
     (images.path() / "core-1.img").unlink()
     images.restore(bundle, "--detach").failed("core-1.img" if runtime.kind == "ocirun" else "criu")
     assert runtime.containers() == []
+
+
+@criu
+@pytest.mark.only("ocirun")
+def test_mounts_that_were_added(
+    runtime: Runtime, bundle: Bundle, images: Images, folder: Path, start: Callable[..., int]
+) -> None:
+    """Of `mounts add`: config.json does not know them, but the checkpoint does."""
+    (folder / "shared").mkdir()
+    (folder / "shared/file").write_text("of the host")
+    shared = {"destination": "/added", "type": "bind", "source": str(folder / "shared")}
+    scratch = {"destination": "/scratch", "type": "tmpfs", "source": "none"}
+    (folder / "mounts").write_text(json.dumps([{**shared, "options": ["bind"]}, scratch]))
+    bundle.sleeper()
+    start(bundle)
+    runtime.call("mounts", "add", bundle.id, folder / "mounts").ok()
+    runtime.call("exec", bundle.id, "sh", "-c", "echo kept >/scratch/file").ok()
+    for name in ("one", "two"):
+        images.checkpoint(bundle.id, name=name).ok()
+        images.restore(bundle, "--detach", name=name).ok()
+        root = Path(f"/proc/{runtime.state(bundle.id)['pid']}/root")
+        assert (root / "added/file").read_text() == "of the host"
+        assert (root / "scratch/file").read_text() == "kept\n"
+    runtime.call("mounts", "remove", bundle.id, folder / "mounts").ok()
+    assert not (root / "scratch/file").exists()
 
 
 @criu

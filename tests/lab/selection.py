@@ -42,6 +42,7 @@ QEMU = (
 ALL_LABS = (UML, QEMU)
 BY_HAND = (
     "tests/e2e/test_checkpoint.py",
+    "tests/e2e/test_checkpoint_options.py",
     "tests/e2e/test_library_checkpoint.py",
     "tests/e2e/test_library_guide.py",
 )

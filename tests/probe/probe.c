@@ -7,6 +7,7 @@
  *   probe --look PATH...     the same, with what is at these places under "paths"
  *   probe --exit N           exit with status N
  *   probe --signal N         restore the default action of signal N, raise it
+ *   probe --lock PATH        lock a file (flock(2)), say so, keep it until a signal comes
  *   probe --tiocsti          try to push a byte into the controlling terminal
  *   probe --notify TEXT...   send each TEXT to the socket in NOTIFY_SOCKET (sd_notify(3))
  */
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -406,6 +408,13 @@ int main(int argc, char **argv)
 		signal(atoi(argv[2]), SIG_DFL);
 		kill(getpid(), atoi(argv[2]));
 		_exit(99);
+	}
+	if (argc == 3 && !strcmp(argv[1], "--lock")) {
+		int fd = open(argv[2], O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+		if (fd < 0 || flock(fd, LOCK_EX) || write(1, "locked\n", 7) != 7)
+			return 1;
+		for (;;)
+			pause();
 	}
 	if (argc == 2 && !strcmp(argv[1], "--tiocsti")) {
 		int result = ioctl(0, TIOCSTI, "x");

@@ -1,6 +1,8 @@
 """What CRIU is told: its messages, and which mounts of a container are not its own."""
 
+import errno
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 
 from ocirun.criu import mounts
 from ocirun.criu.protobuf import decode, encode
-from ocirun.criu.service import Failed, failure
+from ocirun.criu.service import Failed, Service, failure
+from ocirun.errors import StateError, StepFailed
+from ocirun.executor.criu import Here, Launch
 
 # The first three are examples of the description of the encoding at protobuf.dev.
 ENCODED = [
@@ -122,3 +126,66 @@ def test_failure_tells_the_first_cause_and_the_end_of_the_log(tmp_path: Path) ->
     assert error.lines[-1] == many[39]
     assert len(error.lines) == 12
     assert failure(Failed("no more", 1), "x", str(tmp_path / "none")).message.endswith(": no more")
+
+
+SHOW = """#!{python} -IS
+import posix
+links = [posix.readlink(f"/proc/self/fd/{{fd}}") for fd in (0, 1, 2, 7, 8, 9, 10, 11, 12)]
+open("{out}", "w").write("\\n".join(links))
+"""
+
+
+@pytest.mark.parametrize("taken", range(3, 13))
+def test_descriptors_of_criu(tmp_path: Path, taken: int) -> None:
+    """They have their numbers whatever the numbers are that this process has free."""
+    program, out = tmp_path / "criu", tmp_path / "out"
+    program.write_text(SHOW.format(python=sys.executable, out=out))
+    program.chmod(0o755)
+    for name in ("images", "work", "held"):
+        (tmp_path / name).mkdir()
+    opened = []
+    while not opened or opened[-1] < taken:
+        opened.append(os.open("/dev/null", os.O_RDONLY))
+    held = os.open(tmp_path / "held", os.O_RDONLY)
+    launch = Launch(str(program), str(tmp_path / "images"), str(tmp_path / "work"))
+    launch.held = [held]
+    Service(launch, Here()).close()
+    for fd in (*opened, held):
+        os.close(fd)
+    streams = [os.readlink(f"/proc/self/fd/{fd}") for fd in range(3)]
+    assert out.read_text().splitlines() == [
+        *streams,
+        *streams,
+        *(str(tmp_path / name) for name in ("images", "work", "held")),
+    ]
+
+
+def test_criu_that_cannot_be_executed(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed) as caught:
+        Service(Launch(str(tmp_path / "missing")), Here())
+    assert caught.value.errno == errno.ENOENT
+
+
+ENTRIES = [{"destination": "/a"}, {"destination": "/b/"}, {"destination": "/c"}]
+
+
+def test_mounts_that_config_json_does_not_have(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    mounts.keep(fd, {"/a": "/a"}, True, ENTRIES)
+    os.close(fd)
+    kept = mounts.Kept(str(tmp_path))
+    assert (kept.names, kept.scattered) == (["/a"], True)
+    assert kept.added_to({"mounts": [{"destination": "/x/../b"}, ENTRIES[2]]}) == [ENTRIES[0]]
+    assert kept.added_to({}) == ENTRIES
+
+
+def test_checkpoint_of_another_runtime(tmp_path: Path) -> None:
+    kept = mounts.Kept(str(tmp_path))
+    assert (kept.names, kept.scattered, kept.entries) == ([], False, [])
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"names": [], "scattered": true, "mounts": []}'])
+def test_damaged_names(tmp_path: Path, text: str) -> None:
+    (tmp_path / mounts.FILE).write_text(text)
+    with pytest.raises(StateError, match="damaged"):
+        mounts.Kept(str(tmp_path))
