@@ -91,6 +91,10 @@ class Service:
                 "cannot make things ready for criu", syscall=call, errno=int(number or 0)
             )
 
+    def let_others(self) -> None:
+        """Let other CRIUs run beside this one, which only waits: it mounts nothing any more."""
+        self._hierarchy.close()
+
     def close(self) -> None:
         """Let CRIU end, and wait for that."""
         self.sock.close()

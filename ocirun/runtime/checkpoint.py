@@ -121,7 +121,10 @@ def _dump(
     _check_features(request)
 
     def notified(script: str, pid: int, fd: int) -> None:
-        if script == "status-ready" and request.status_fd >= 0:
+        if script != "status-ready":
+            return
+        service.let_others()  # the restore that fetches the pages, for one
+        if request.status_fd >= 0:
             posix.write(request.status_fd, b"\0")
             posix.close(request.status_fd)
 

@@ -20,7 +20,6 @@ criu = pytest.mark.lab("criu")
 
 
 @criu
-@pytest.mark.contract("`checkpoint`, `restore`")
 def test_processes_a_pipe_and_an_open_file_go_on(
     runtime: Runtime, bundle: Bundle, images: Images, start: Callable[..., int]
 ) -> None:
