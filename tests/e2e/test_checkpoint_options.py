@@ -108,8 +108,11 @@ def test_ext_unix_sk(
 ) -> None:
     """A program that is connected to the host's log goes on with it.
 
-    CRIU finds the other end in the container's network namespace alone, so that must be the host's.
+    CRIU finds the other end in the container's network namespace alone, so that must be the
+    host's; and it connects to the name that the other end has for itself.
     """
+    (bundle.rootfs / str(folder)[1:]).mkdir(parents=True)
+    (bundle.rootfs / str(folder / "log")[1:]).symlink_to("/dev/log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(folder / "log"))
         log.settimeout(SECONDS)
