@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -80,8 +81,9 @@ def test_streams_and_exit_status(rt: ocirun.Runtime, bundle: Bundle, folder: Pat
     assert again.stdout.readline() == "2 b\n"
     assert again.exec(["echo", "hi"], stdout=ocirun.PIPE).stdout == b"hi\n"
     again.kill("TERM")
-    again.stdin.write("c\n")  # the shell looks for signals between two commands
-    again.stdin.close()
+    with suppress(BrokenPipeError):  # it may be gone by now
+        again.stdin.write("c\n")  # or else it looks for signals between two commands
+        again.stdin.close()
     assert "bye" in again.stdout.read()
     again.stdout.close()
     assert again.wait(timeout=SECONDS) == 7

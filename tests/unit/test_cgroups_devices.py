@@ -8,7 +8,7 @@ import struct
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocirun.cgroups.compile import compile_cgroup
@@ -266,6 +266,7 @@ rules = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rules, devices, accesses)
 def test_the_program_means_what_the_rules_mean(given_rules, device, access):
     program = device_program(given_rules)
@@ -273,6 +274,7 @@ def test_the_program_means_what_the_rules_mean(given_rules, device, access):
     assert reachable_everywhere(program)
 
 
+@settings(deadline=None)
 @given(st.lists(entries, max_size=7), devices, accesses)
 def test_the_program_of_a_spec_means_what_its_rules_mean(given_entries, device, access):
     found = compile_devices(spec(*given_entries))
