@@ -6,7 +6,7 @@ from ocirun.executor.parent import spawn
 from ocirun.plan.adding import compile_added, compile_removed
 from ocirun.plan.step import Plan
 from ocirun.plan.values import clean
-from ocirun.runtime.settings import Settings, status_of
+from ocirun.runtime.settings import Settings, need_alive
 from ocirun.spec.fastjson import dumps, loads
 from ocirun.spec.load import CONFIG, check_spec, load_kept, read_input
 from ocirun.state.store import Folder, Record
@@ -119,13 +119,7 @@ def _change(
     folder = settings.store.open(container_id, lock=True)
     try:
         record = folder.read()
-        status = status_of(folder, record)
-        if status not in ("created", "running", "paused"):
-            why = "container not running: " if status == "stopped" else ""
-            raise WrongStatus(
-                f"cannot {what} a container that is {status}: {why}{record.id}",
-                bundle=record.bundle,
-            )
+        need_alive(folder, record, what)
         try:
             spec = load_kept(folder.fd)
             plan, mounts = make(folder, record, spec)

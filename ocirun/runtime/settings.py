@@ -3,7 +3,7 @@
 import posix
 import time
 
-from ocirun.errors import UsageError
+from ocirun.errors import UsageError, WrongStatus
 from ocirun.state.process import in_user_namespace
 from ocirun.state.store import SOCKET, SOCKET_NEW, Folder, Record, Store
 
@@ -120,6 +120,16 @@ def status_of(folder: Folder, record: Record) -> str:
     if is_frozen(record.cgroups):
         return "paused"
     return "created" if folder.has(SOCKET) else "running"
+
+
+def need_alive(folder: Folder, record: Record, what: str) -> None:
+    """See that a container is created, running or paused, to do `what`. Raises WrongStatus."""
+    status = status_of(folder, record)
+    if status not in ("created", "running", "paused"):
+        why = "container not running: " if status == "stopped" else ""
+        raise WrongStatus(
+            f"cannot {what} a container that is {status}: {why}{record.id}", bundle=record.bundle
+        )
 
 
 def is_frozen(cgroups: dict[str, str]) -> bool:

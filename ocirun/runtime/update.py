@@ -8,8 +8,8 @@ record of it. Which files that means is decided by `cgroups.update`, and done by
 from ocirun.cgroups import Layout, layout
 from ocirun.cgroups.resources import POINTER
 from ocirun.cgroups.update import compile_update, completed, merged, wanted
-from ocirun.errors import OcirunError, Unsupported, WrongStatus
-from ocirun.runtime.settings import Settings, status_of
+from ocirun.errors import OcirunError, Unsupported
+from ocirun.runtime.settings import Settings, need_alive
 from ocirun.spec.fastjson import dumps, loads
 from ocirun.spec.load import CONFIG, check_spec, load_kept, read_input
 from ocirun.state.store import Folder, Record
@@ -70,13 +70,7 @@ def update(settings: Settings, container_id: str, source: Source) -> None:
     folder = settings.store.open(container_id, lock=True)
     try:
         record = folder.read()
-        status = status_of(folder, record)
-        if status not in ("created", "running", "paused"):
-            why = "container not running: " if status == "stopped" else ""
-            raise WrongStatus(
-                f"cannot update a container that is {status}: {why}{record.id}",
-                bundle=record.bundle,
-            )
+        need_alive(folder, record, "update")
         try:
             _update(settings, folder, record, source)
         except OcirunError as error:
